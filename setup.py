@@ -1,0 +1,64 @@
+"""Metadata and dependencies; pyproject.toml holds the build system and the tools' settings."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "steatosis_d2/__init__.py").read_text())[1]
+
+# Detectron2 itself is not here: it has no release on PyPI under its own name.
+# `python -m steatosis_d2.install_detectron2` installs it; the second half are its needs.
+DEPENDENCIES = [
+    # torchvision names the one torch release it was built for, so both come out as a pair.
+    "torch>=2.6",  # from here on torch.load reads tensors only, unless told otherwise
+    "torchvision>=0.21",
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "opencv-python>=4.8",
+    "scikit-image>=0.22",
+    "shapely>=2.0",
+    "pycocotools>=2.0.7",
+    "fvcore>=0.1.5.post20221221",
+    "pillow>=10",
+    "tifffile>=2023.7",
+    "tqdm>=4.66",
+    # what Detectron2 needs at run time
+    "cloudpickle",
+    "hydra-core>=1.1",
+    "iopath>=0.1.9",
+    "matplotlib",
+    "omegaconf>=2.1,<2.4",
+    "packaging",
+    "setuptools<81",  # Detectron2 imports pkg_resources, which later releases dropped
+    "tabulate",
+    "tensorboard",
+    "termcolor>=1.1",
+    "yacs>=0.1.8",
+]
+
+setup(
+    name="steatosis-d2",
+    version=VERSION,
+    description="Fat droplets in liver slides, and nuclei, as instances: Mask R-CNN on Detectron2",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    install_requires=DEPENDENCIES,
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+        ],
+    },
+    # The configs travel inside the package, so that they are found by name from anywhere.
+    packages=[*find_packages(include=["steatosis_d2*"]), "steatosis_d2.model_zoo.configs"],
+    package_dir={"steatosis_d2.model_zoo.configs": "configs"},
+    package_data={"steatosis_d2.model_zoo.configs": ["*.yaml", "*/*.yaml"]},
+)

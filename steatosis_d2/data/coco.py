@@ -1,0 +1,137 @@
+"""COCO files: one way to build, write and read them."""
+
+import json
+from pathlib import Path
+
+from pycocotools import mask as coco_mask
+
+from steatosis_d2.errors import InputError
+from steatosis_d2.files import write_json
+
+DROPLET = "droplet"
+NUCLEUS = "nucleus"
+
+
+def image_record(image_id, file_name, *, height, width, mpp=None):
+    """
+    COCO record of one image.
+
+    Args:
+        image_id (int): unique in its file.
+        file_name (str): relative to the image folder.
+        height (int): in px.
+        width (int): in px.
+        mpp (float or None): pixel size in um/px, where it is known.
+
+    Returns:
+        dict: COCO ``images`` entry, with the extra key ``mpp`` where it is known.
+    """
+    record = {"id": image_id, "file_name": file_name, "height": int(height), "width": int(width)}
+    if mpp is not None:
+        record["mpp"] = float(mpp)
+    return record
+
+
+def annotation_record(annotation_id, image_id, rle, *, score=None):
+    """
+    COCO record of one instance; box and area follow from the mask.
+
+    Args:
+        annotation_id (int): unique in its file, at least 1 (COCOeval takes 0 for unmatched).
+        image_id (int): the image it belongs to.
+        rle (dict): COCO RLE with ``counts`` as str.
+        score (float or None): confidence in 0..1, for predictions and generated labels.
+
+    Returns:
+        dict: COCO ``annotations`` entry; ``bbox`` is [x, y, width, height] in px.
+    """
+    record = {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": 1,
+        "segmentation": rle,
+        "bbox": coco_mask.toBbox(rle).tolist(),
+        "area": int(coco_mask.area(rle)),
+        "iscrowd": 0,
+    }
+    if score is not None:
+        record["score"] = float(score)
+    return record
+
+
+def write_coco(path, images, annotations, *, category, info=None):
+    """
+    Write one COCO file with one category (id 1), whole or not at all.
+
+    Args:
+        path (str or Path): the file to write.
+        images (list[dict]): from :func:`image_record`.
+        annotations (list[dict]): from :func:`annotation_record`.
+        category (str): name of the category, ``droplet`` or ``nucleus``.
+        info (dict or None): COCO ``info``: where the data come from, with which parameters.
+    """
+    content = {
+        "info": info or {},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": category}],
+    }
+    write_json(path, content)
+
+
+def read_coco(path):
+    """
+    Read a COCO file and check what everything after it relies on.
+
+    Args:
+        path (str or Path): a COCO JSON file of truths or of predictions.
+
+    Returns:
+        dict: the file's content.
+
+    Raises:
+        InputError: the file is missing, is not JSON, lacks a list, repeats an id, or has an
+            annotation of an image that is not in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"COCO file '{path}' does not exist; check the path.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"'{path}' is not JSON ({error}); expected a COCO file, as datasets/prepare_*.py write."
+        ) from None
+    if not isinstance(content, dict):
+        content = {}
+    missing = [key for key in ("images", "annotations") if not isinstance(content.get(key), list)]
+    if missing:
+        raise InputError(
+            f"'{path}' has no list {' and no list '.join(repr(key) for key in missing)}; "
+            "expected a COCO file with 'images' and 'annotations'."
+        )
+    _check_ids(path, content)
+    return content
+
+
+def _check_ids(path, content):
+    image_ids = set()
+    for image in content["images"]:
+        if image["id"] in image_ids:
+            raise InputError(
+                f"'{path}' has two images with id {image['id']} (one is "
+                f"'{image.get('file_name')}'); ids must be unique."
+            )
+        image_ids.add(image["id"])
+    annotation_ids = set()
+    for annotation in content["annotations"]:
+        if annotation["id"] in annotation_ids:
+            raise InputError(
+                f"'{path}' has two annotations with id {annotation['id']}; ids must be unique."
+            )
+        annotation_ids.add(annotation["id"])
+        if annotation["image_id"] not in image_ids:
+            raise InputError(
+                f"'{path}': annotation {annotation['id']} belongs to image "
+                f"{annotation['image_id']}, which is not in the file."
+            )

@@ -1,0 +1,92 @@
+"""Reading images of any common kind as 8-bit RGB."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image, ImageOps, UnidentifiedImageError
+from skimage import color, util
+
+from steatosis_d2.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+
+
+def list_images(folder):
+    """
+    Image files directly in a folder, by suffix, in alphabetical order; hidden files left out.
+
+    Args:
+        folder (str or Path): an existing folder.
+
+    Returns:
+        list[Path]: one path an image.
+    """
+    return sorted(
+        path
+        for path in Path(folder).iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def read_image_rgb(path):
+    """
+    Read an image file as 8-bit RGB, whatever its mode.
+
+    Grey, palette, CMYK and RGBA images are converted (alpha is dropped), EXIF rotation is
+    applied, and 16-bit images are scaled from their full range, so that 65535 becomes 255.
+
+    Args:
+        path (str or Path): PNG, JPEG, WebP, BMP or TIFF.
+
+    Returns:
+        ndarray: uint8, shape (H, W, 3), RGB.
+
+    Raises:
+        InputError: the file is missing, truncated or no image.
+    """
+    try:
+        pixels = _read_pixels(path)
+    except FileNotFoundError:
+        raise InputError(f"image '{path}' does not exist; check the path.") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"image '{path}' cannot be read ({error}); expected a whole PNG, JPEG, WebP, BMP or "
+            "TIFF file. Export or copy it again."
+        ) from None
+    return _as_rgb(pixels, path)
+
+
+def _read_pixels(path):
+    """Pixels as stored: (H, W) or (H, W, C), 8 or 16 bit."""
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip
+                return np.asarray(upright).astype(np.uint16)
+            return np.asarray(upright.convert("RGB"))
+    except UnidentifiedImageError:
+        if Path(path).suffix.lower() not in {".tif", ".tiff"}:
+            raise ValueError("not an image file") from None
+        # TIFF kinds that Pillow does not know, such as 16-bit RGB
+        return tifffile.imread(path)
+
+
+def _as_rgb(pixels, path):
+    if pixels.dtype == np.uint16 and 0 < pixels.max() < 4096:
+        logger.warning(
+            "'%s' is stored with 16 bits but uses 12 or fewer; it is scaled from the full 16-bit "
+            "range and will look dark. Stretch its contrast first if that is not meant.",
+            path,
+        )
+    if pixels.ndim == 2:
+        return color.gray2rgb(util.img_as_ubyte(pixels))
+    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
+        return util.img_as_ubyte(pixels[..., :3])
+    raise InputError(
+        f"image '{path}' has shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4). "
+        "Export one plane of the stack."
+    )

@@ -1,0 +1,38 @@
+"""What a command tells its user when the input is at fault."""
+
+import contextlib
+import sys
+
+
+class InputError(ValueError):
+    """
+    The user's input is at fault: a file, a setting, a command line.
+
+    The message says what was read, what was found, what was expected and how to mend it,
+    and names the file. Scripts print it without a traceback and exit with 1; any other
+    exception is a defect of ours and keeps its traceback.
+    """
+
+
+@contextlib.contextmanager
+def exit_cleanly():
+    """
+    Turn the user's errors into one line on stderr and exit code 1.
+
+    Besides :class:`InputError`, operating-system errors (no permission, disk full, file not
+    found) are the user's to mend, and their messages name the file already. Ctrl-C exits
+    with 130, as shells expect.
+
+    Example:
+        >>> if __name__ == "__main__":
+        ...     with exit_cleanly():
+        ...         main()
+    """
+    try:
+        yield
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

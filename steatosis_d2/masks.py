@@ -1,0 +1,105 @@
+"""Instance masks as COCO run-length codes (RLE), made from crops, never from full-size stacks."""
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from scipy import ndimage
+
+
+def encode_mask(mask):
+    """
+    Run-length code of one full-size mask.
+
+    Args:
+        mask (ndarray): bool, shape (H, W).
+
+    Returns:
+        dict: COCO RLE, ``{"size": [H, W], "counts": str}``.
+    """
+    return _as_json(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
+
+
+def encode_crop(crop, *, top, left, height, width):
+    """
+    Run-length code of a mask given as the crop that holds it, in time and memory of the crop.
+
+    Args:
+        crop (ndarray): bool, shape (h, w); must lie within the image.
+        top (int): row of the crop's first row, in px of the image.
+        left (int): column of the crop's first column, in px of the image.
+        height (int): height of the image, in px.
+        width (int): width of the image, in px.
+
+    Returns:
+        dict: COCO RLE of the full-size mask, ``{"size": [height, width], "counts": str}``.
+
+    Raises:
+        ValueError: if the crop reaches outside the image.
+    """
+    crop_height, crop_width = crop.shape
+    if top < 0 or left < 0 or top + crop_height > height or left + crop_width > width:
+        raise ValueError(
+            f"crop of {crop_height} x {crop_width} px at row {top}, column {left} reaches "
+            f"outside its image of {height} x {width} px; clip it first."
+        )
+    # COCO counts runs down the columns. A zero above and below each column separates them,
+    # so that every change of value is the start or the end (exclusive) of a run.
+    columns = np.zeros((crop_width, crop_height + 2), np.int8)
+    columns[:, 1:-1] = crop.T
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    positions = (left + column).astype(np.int64) * height + top + row
+    # A run that ends where the next begins (a full-height column) is one run.
+    joined = np.flatnonzero(positions[1:-1:2] == positions[2::2])
+    positions = np.delete(positions, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    counts = np.diff(positions, prepend=0, append=height * width)
+    if counts[-1] == 0:  # the image's last pixel is inside: COCO writes no empty last run
+        counts = counts[:-1]
+    return _as_json(
+        coco_mask.frPyObjects({"size": [height, width], "counts": counts.tolist()}, height, width)
+    )
+
+
+def encode_label_image(labels):
+    """
+    Run-length codes of all instances of a label image.
+
+    Args:
+        labels (ndarray): integer, shape (H, W); 0 is background, each other value one instance.
+
+    Returns:
+        dict: instance label (int) -> COCO RLE, in ascending order of the labels.
+    """
+    height, width = labels.shape
+    present = np.unique(labels)
+    # Labels may be sparse (16-bit label images with values in the tens of thousands).
+    compact = np.searchsorted(present, labels) + (0 if 0 in present[:1] else 1)
+    codes = {}
+    for label, (rows, columns) in zip(
+        present[present != 0], ndimage.find_objects(compact), strict=True
+    ):
+        codes[int(label)] = encode_crop(
+            labels[rows, columns] == label,
+            top=rows.start,
+            left=columns.start,
+            height=height,
+            width=width,
+        )
+    return codes
+
+
+def decode_mask(rle):
+    """
+    Full-size mask of a run-length code.
+
+    Args:
+        rle (dict): COCO RLE, compressed (``counts`` str or bytes) or not (list of int).
+
+    Returns:
+        ndarray: bool, shape (H, W).
+    """
+    if isinstance(rle["counts"], list):
+        rle = coco_mask.frPyObjects(rle, *rle["size"])
+    return coco_mask.decode(rle).astype(bool)
+
+
+def _as_json(rle):
+    return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from pycocotools import mask as coco_mask
+
+from steatosis_d2.masks import decode_mask, encode_crop, encode_label_image, encode_mask
+
+small_masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9))
+
+
+@given(crop=small_masks, top=st.integers(0, 3), left=st.integers(0, 3), margin=st.integers(0, 3))
+@settings(max_examples=300)
+def test_crop_code_equals_the_code_of_the_full_mask(crop, top, left, margin):
+    height, width = top + crop.shape[0] + margin, left + crop.shape[1] + margin
+    full = np.zeros((height, width), bool)
+    full[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    assert encode_crop(crop, top=top, left=left, height=height, width=width) == encode_mask(full)
+
+
+@given(mask=small_masks)
+def test_decoding_gives_the_mask_back(mask):
+    assert np.array_equal(decode_mask(encode_mask(mask)), mask)
+
+
+def test_uncompressed_code_is_decoded_down_the_columns():
+    rle = {"size": [2, 3], "counts": [1, 2, 3]}
+    assert decode_mask(rle).tolist() == [[False, True, False], [True, False, False]]
+
+
+def test_crop_outside_its_image_is_an_error():
+    with pytest.raises(ValueError, match="reaches outside its image of 10 x 10"):
+        encode_crop(np.ones((4, 4), bool), top=8, left=0, height=10, width=10)
+
+
+def test_label_image_with_sparse_labels_and_parts():
+    labels = np.zeros((6, 8), np.uint16)
+    labels[0:2, 0:2] = 40_000
+    labels[5, 7] = 7
+    labels[3, 3] = 40_000  # a second part of the same instance
+    codes = encode_label_image(labels)
+    assert list(codes) == [7, 40_000]
+    assert np.array_equal(decode_mask(codes[40_000]), labels == 40_000)
+    assert coco_mask.area(codes[7]) == 1
+
+
+def test_label_image_without_background():
+    assert list(encode_label_image(np.full((2, 2), 3))) == [3]
+
+
+def test_empty_label_image_has_no_instances():
+    assert encode_label_image(np.zeros((5, 5), int)) == {}
