@@ -1,5 +1,6 @@
 """Reading images of any common kind as 8-bit RGB."""
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -48,16 +49,51 @@ def read_image_rgb(path):
     Raises:
         InputError: the file is missing, truncated or no image.
     """
-    try:
+    with unreadable_as_input_error(path, kind="image", expected="PNG, JPEG, WebP, BMP or TIFF"):
         pixels = _read_pixels(path)
+    return _as_rgb(pixels, path)
+
+
+def read_with_tifffile(path):
+    """
+    Pixels of a TIFF of a kind that Pillow does not know, such as 16-bit RGB or 32-bit labels.
+
+    Args:
+        path (str or Path): the file that Pillow did not recognise.
+
+    Returns:
+        ndarray: as stored, of any type and number of dimensions.
+
+    Raises:
+        ValueError: it is not a TIFF file at all.
+    """
+    if Path(path).suffix.lower() not in {".tif", ".tiff"}:
+        raise ValueError("not an image file")
+    return tifffile.imread(path)
+
+
+@contextlib.contextmanager
+def unreadable_as_input_error(path, *, kind, expected):
+    """
+    Name the file, and the cure, where Pillow or tifffile fails to read it.
+
+    Args:
+        path (str or Path): the file that the block reads.
+        kind (str): what the file is to the user, ``image`` or ``mask``.
+        expected (str): the formats it may have.
+
+    Raises:
+        InputError: the file is missing, truncated or no image.
+    """
+    try:
+        yield
     except FileNotFoundError:
-        raise InputError(f"image '{path}' does not exist; check the path.") from None
+        raise InputError(f"{kind} '{path}' does not exist; check the path.") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(
-            f"image '{path}' cannot be read ({error}); expected a whole PNG, JPEG, WebP, BMP or "
-            "TIFF file. Export or copy it again."
+            f"{kind} '{path}' cannot be read ({error}); expected a whole {expected} file. "
+            "Export or copy it again."
         ) from None
-    return _as_rgb(pixels, path)
 
 
 def _read_pixels(path):
@@ -69,10 +105,7 @@ def _read_pixels(path):
                 return np.asarray(upright).astype(np.uint16)
             return np.asarray(upright.convert("RGB"))
     except UnidentifiedImageError:
-        if Path(path).suffix.lower() not in {".tif", ".tiff"}:
-            raise ValueError("not an image file") from None
-        # TIFF kinds that Pillow does not know, such as 16-bit RGB
-        return tifffile.imread(path)
+        return read_with_tifffile(path)
 
 
 def _as_rgb(pixels, path):
