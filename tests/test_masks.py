@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
-from steatosis_d2.masks import decode_mask, encode_crop, encode_label_image, encode_mask
+from steatosis_d2.masks import (
+    decode_mask,
+    encode_crop,
+    encode_label_image,
+    encode_mask,
+    run_lengths,
+)
 
 small_masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9))
 
@@ -51,3 +57,17 @@ def test_label_image_without_background():
 
 def test_empty_label_image_has_no_instances():
     assert encode_label_image(np.zeros((5, 5), int)) == {}
+
+
+@given(runs=st.lists(st.integers(1, 100_000), min_size=1, max_size=9), first=st.integers(0, 1))
+def test_runs_come_back_from_their_compressed_code(runs, first):
+    runs[0] *= first  # a mask that begins inside has an empty first run
+    size = [1, sum(runs)]
+    code = coco_mask.frPyObjects({"size": size, "counts": runs}, *size)
+    assert run_lengths(code).tolist() == runs
+
+
+@pytest.mark.parametrize("counts", ["", "P", "\x01\x02", "01ü", b"\xff"])
+def test_text_that_is_no_run_length_code_is_an_error(counts):
+    with pytest.raises(ValueError, match="no COCO run-length code"):
+        run_lengths({"size": [4, 4], "counts": counts})
