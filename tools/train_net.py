@@ -1,0 +1,82 @@
+#!/usr/bin/env python
+"""Train or evaluate a network from a config file, as Detectron2's own tools/train_net.py does."""
+
+from steatosis_d2.errors import InputError, exit_cleanly
+
+with exit_cleanly():  # says how to get Detectron2 where it is missing
+    from steatosis_d2 import modeling  # noqa: F401  (registers the backbones)
+    from steatosis_d2.config import load_config
+    from steatosis_d2.engine import SafeCheckpointer, Trainer
+    from steatosis_d2.model_zoo import get_config_file
+
+import torch
+from detectron2.engine import default_argument_parser, default_setup, launch
+
+EXAMPLES = """
+examples:
+  Train on one GPU, or on the CPU where there is none:
+    python tools/train_net.py --config-file configs/liver/mask_rcnn_R_50_FPN.yaml
+  Train on 8 GPUs:
+    python tools/train_net.py --config-file configs/liver/mask_rcnn_R_50_FPN.yaml --num-gpus 8
+  Train on 2 machines of 8 GPUs (the same line on each, with its rank):
+    python tools/train_net.py --config-file configs/liver/mask_rcnn_R_50_FPN.yaml \\
+        --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:29500
+  Go on after an interruption:
+    python tools/train_net.py --config-file configs/liver/starter.yaml --resume
+  Evaluate:
+    python tools/train_net.py --config-file configs/liver/starter.yaml --eval-only \\
+        MODEL.WEIGHTS output/model_final.pth
+  Your own COCO files (datasets/prepare_masks.py makes them from mask images):
+    python tools/train_net.py --config-file configs/liver/starter.yaml \\
+        DATASETS.TRAIN "('coco:mine/annotations/instances_train.json:mine/images',)" \\
+        DATASETS.TEST "('coco:mine/annotations/instances_val.json:mine/images',)"
+"""
+
+
+def parse_arguments():
+    parser = default_argument_parser(epilog=EXAMPLES)
+    parser.description = __doc__
+    arguments = parser.parse_args()
+    if not arguments.config_file:
+        parser.error("--config-file is required; configs/README.md lists ours")
+    return arguments
+
+
+def check_gpus(arguments):
+    gpus = torch.cuda.device_count()
+    if arguments.num_gpus > max(gpus, 1):
+        raise InputError(
+            f"--num-gpus is {arguments.num_gpus}, and this machine has {gpus}. Give "
+            f"{max(gpus, 1)} or fewer (1 without a GPU means the CPU)."
+        )
+
+
+def main(arguments):
+    """Train or evaluate in one process; with several GPUs, this runs once for each."""
+    arguments.config_file = get_config_file(arguments.config_file)
+    cfg = load_config(arguments.config_file, arguments.opts)
+    cfg.freeze()
+    default_setup(cfg, arguments)
+    if arguments.eval_only:
+        model = Trainer.build_model(cfg)
+        SafeCheckpointer(
+            model, cfg.OUTPUT_DIR, allow_pickle=cfg.MODEL.ALLOW_PICKLE, strict=True
+        ).resume_or_load(cfg.MODEL.WEIGHTS, resume=arguments.resume)
+        return Trainer.test(cfg, model)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=arguments.resume)
+    return trainer.train()
+
+
+if __name__ == "__main__":
+    with exit_cleanly():
+        arguments = parse_arguments()
+        check_gpus(arguments)
+        launch(
+            main,
+            arguments.num_gpus,
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+            args=(arguments,),
+        )
