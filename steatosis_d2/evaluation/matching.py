@@ -116,6 +116,21 @@ def sparse_iou(predictions, truths):
     return iou
 
 
+def highest_ious(iou, *, axis):
+    """
+    Highest overlap of each prediction (axis 1) or of each truth (axis 0).
+
+    Args:
+        iou (scipy.sparse.csr_array): shape (N, M), from :func:`sparse_iou`.
+        axis (int): the axis to look along.
+
+    Returns:
+        ndarray: float64, shape (N,) or (M,); 0 where nothing is met.
+    """
+    # scipy cannot reduce an axis of length 0.
+    return iou.max(axis=axis).toarray().ravel() if iou.nnz else np.zeros(iou.shape[1 - axis])
+
+
 def match_instances(iou):
     """
     Pair predictions and truths one to one so that the sum of their overlaps is greatest.
@@ -147,14 +162,43 @@ def match_instances(iou):
         sparse.csr_array(sparse.hstack([benefit, alone])), maximize=True
     )
     paired = column < n_truths
-    prediction, truth = prediction[paired], column[paired]
+    chosen = sparse.coo_array(
+        (np.ones(np.count_nonzero(paired)), (prediction[paired], column[paired])), shape=iou.shape
+    )
+    pairs = iou.multiply(chosen).tocoo()
     return Match(
-        predictions=prediction,
-        truths=truth,
-        ious=iou[prediction, truth],
+        predictions=pairs.row,
+        truths=pairs.col,
+        ious=pairs.data,
         n_predictions=n_predictions,
         n_truths=n_truths,
     )
+
+
+def pool_matches(matches):
+    """
+    All images' matches as one, so that every instance weighs alike.
+
+    Args:
+        matches (list[Match]): one an image.
+
+    Returns:
+        Match: indices continue from image to image.
+    """
+    n_predictions = [match.n_predictions for match in matches]
+    n_truths = [match.n_truths for match in matches]
+    return Match(
+        predictions=_concatenate([match.predictions for match in matches], n_predictions),
+        truths=_concatenate([match.truths for match in matches], n_truths),
+        ious=np.concatenate([match.ious for match in matches]),
+        n_predictions=sum(n_predictions),
+        n_truths=sum(n_truths),
+    )
+
+
+def _concatenate(indices, counts):
+    offsets = np.cumsum([0, *counts[:-1]])
+    return np.concatenate([part + offset for part, offset in zip(indices, offsets, strict=True)])
 
 
 def _as_rle(mask, height, width):
