@@ -1,5 +1,6 @@
 """Instance masks as COCO run-length codes (RLE), made from crops, never from full-size stacks."""
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from scipy import ndimage
@@ -15,7 +16,11 @@ def encode_mask(mask):
     Returns:
         dict: COCO RLE, ``{"size": [H, W], "counts": str}``.
     """
-    return _as_json(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)))
+    height, width = mask.shape
+    # Its crop is encoded many times faster: COCO's own encoder walks down all columns.
+    left, top, crop_width, crop_height = cv2.boundingRect(np.ascontiguousarray(mask, np.uint8))
+    crop = mask[top : top + crop_height, left : left + crop_width]
+    return encode_crop(crop, top=top, left=left, height=height, width=width)
 
 
 def encode_crop(crop, *, top, left, height, width):
