@@ -90,8 +90,8 @@ def read_coco(path):
         dict: the file's content.
 
     Raises:
-        InputError: the file is missing, is not JSON, lacks a list, repeats an id, or has an
-            annotation of an image that is not in it.
+        InputError: the file is missing, is not JSON, lacks a list or a key, repeats an id, or
+            has an annotation of an image that is not in it.
     """
     path = Path(path)
     if not path.is_file():
@@ -110,8 +110,20 @@ def read_coco(path):
             f"'{path}' has no list {' and no list '.join(repr(key) for key in missing)}; "
             "expected a COCO file with 'images' and 'annotations'."
         )
+    _check_keys(path, content["images"], ("id", "file_name", "height", "width"), kind="image")
+    _check_keys(path, content["annotations"], ("id", "image_id"), kind="annotation")
     _check_ids(path, content)
     return content
+
+
+def _check_keys(path, records, keys, *, kind):
+    for number, record in enumerate(records, 1):
+        missing = [key for key in keys if not isinstance(record, dict) or key not in record]
+        if missing:
+            raise InputError(
+                f"'{path}': {kind} number {number} has no '{missing[0]}'; expected COCO records "
+                f"with {', '.join(keys)}."
+            )
 
 
 def _check_ids(path, content):

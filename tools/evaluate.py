@@ -1,0 +1,118 @@
+#!/usr/bin/env python
+"""Measure predictions against truths, both COCO files; no model and no GPU needed."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from steatosis_d2.data.coco import read_coco
+from steatosis_d2.errors import InputError, exit_cleanly
+from steatosis_d2.evaluation.evaluate import evaluate_pairs
+from steatosis_d2.evaluation.pairing import pair_images
+from steatosis_d2.evaluation.report import (
+    as_record,
+    format_table,
+    format_table_1,
+    write_per_image_csv,
+)
+from steatosis_d2.files import write_json
+
+EXAMPLES = """
+examples:
+  python tools/evaluate.py --ground-truth gt.json --predictions predictions.json \\
+      --output metrics.json --per-image images.csv --plots plots/
+  Table 1, several methods side by side in Markdown:
+  python tools/evaluate.py --ground-truth gt.json \\
+      --predictions ResNet41=r41.json ResNet50=r50.json > table1.md
+"""
+
+
+def main():
+    arguments = parse_arguments()
+    truth = read_coco(arguments.ground_truth)
+    evaluations, errors = {}, []
+    for name, path in arguments.predictions.items():
+        try:
+            evaluations[name] = evaluate_file(truth, path, arguments)
+        except InputError as error:
+            errors.append(str(error))
+    if len(arguments.predictions) > 1 and evaluations:
+        print(format_table_1(evaluations))
+        write_comparison(evaluations, arguments)
+    elif evaluations:
+        [evaluation] = evaluations.values()
+        print(format_table(evaluation))
+        write_results(evaluation, arguments)
+    if errors:
+        raise InputError("\nerror: ".join(errors))
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ground-truth", required=True, metavar="FILE", help="COCO file of truths")
+    parser.add_argument(
+        "--predictions",
+        required=True,
+        nargs="+",
+        metavar="[NAME=]FILE",
+        help="COCO file of predictions, with the same images; several are compared in one table",
+    )
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="count predictions with this score or more in all figures but COCO AP, which ranks "
+        "all of them (default: all in the file)",
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the metrics as JSON")
+    parser.add_argument("--per-image", metavar="FILE.csv", help="write one row an image")
+    parser.add_argument("--plots", metavar="DIR", help="write three plots (PNG)")
+    arguments = parser.parse_args()
+    if len(arguments.predictions) > 1 and (arguments.per_image or arguments.plots):
+        parser.error("--per-image and --plots take one file of predictions at a time")
+    named = dict(name_and_path(text) for text in arguments.predictions)
+    if len(named) < len(arguments.predictions):
+        parser.error("two files of predictions have one name; give each its own, as NAME=FILE")
+    arguments.predictions = named
+    return arguments
+
+
+def name_and_path(text):
+    """What the user calls a file of predictions, and where it is."""
+    name, separator, path = text.partition("=")
+    if separator and not Path(text).exists():
+        return name, path
+    return Path(text).stem, text
+
+
+def evaluate_file(truth, path, arguments):
+    pairs = pair_images(
+        truth, read_coco(path), truth_name=arguments.ground_truth, predictions_name=path
+    )
+    return evaluate_pairs(pairs, score_threshold=arguments.score_threshold)
+
+
+def write_comparison(evaluations, arguments):
+    if arguments.output:
+        records = {name: as_record(evaluation) for name, evaluation in evaluations.items()}
+        write_json(arguments.output, records, indent=2)
+
+
+def write_results(evaluation, arguments):
+    if arguments.output:
+        write_json(arguments.output, as_record(evaluation), indent=2)
+    if arguments.per_image:
+        write_per_image_csv(arguments.per_image, evaluation)
+    if arguments.plots:
+        # matplotlib takes longer to import than most evaluations take
+        from steatosis_d2.evaluation.plots import write_plots
+
+        write_plots(arguments.plots, evaluation)
+
+
+if __name__ == "__main__":
+    with exit_cleanly():
+        sys.exit(main())
