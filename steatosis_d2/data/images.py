@@ -16,21 +16,23 @@ logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
 
-def list_images(folder):
+def list_images(folder, *, suffixes=IMAGE_SUFFIXES):
     """
     Image files directly in a folder, by suffix, in alphabetical order; hidden files left out.
 
     Args:
-        folder (str or Path): an existing folder.
+        folder (str, Path or ZipPath): an existing folder.
+        suffixes (collection[str]): suffixes of the files to list, in lower case.
 
     Returns:
-        list[Path]: one path an image.
+        list[Path or ZipPath]: one path an image.
     """
-    return sorted(
+    files = (
         path
-        for path in Path(folder).iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        for path in _as_path(folder).iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
     )
+    return sorted(files, key=lambda path: path.name)
 
 
 def read_image_rgb(path):
@@ -41,7 +43,7 @@ def read_image_rgb(path):
     applied, and 16-bit images are scaled from their full range, so that 65535 becomes 255.
 
     Args:
-        path (str or Path): PNG, JPEG, WebP, BMP or TIFF.
+        path (str, Path or ZipPath): PNG, JPEG, WebP, BMP or TIFF.
 
     Returns:
         ndarray: uint8, shape (H, W, 3), RGB.
@@ -50,7 +52,7 @@ def read_image_rgb(path):
         InputError: the file is missing, truncated or no image.
     """
     with unreadable_as_input_error(path, kind="image", expected="PNG, JPEG, WebP, BMP or TIFF"):
-        pixels = _read_pixels(path)
+        pixels = _read_pixels(_as_path(path))
     return _as_rgb(pixels, path)
 
 
@@ -59,7 +61,7 @@ def read_with_tifffile(path):
     Pixels of a TIFF of a kind that Pillow does not know, such as 16-bit RGB or 32-bit labels.
 
     Args:
-        path (str or Path): the file that Pillow did not recognise.
+        path (Path or ZipPath): the file that Pillow did not recognise.
 
     Returns:
         ndarray: as stored, of any type and number of dimensions.
@@ -67,9 +69,10 @@ def read_with_tifffile(path):
     Raises:
         ValueError: it is not a TIFF file at all.
     """
-    if Path(path).suffix.lower() not in {".tif", ".tiff"}:
+    if path.suffix.lower() not in {".tif", ".tiff"}:
         raise ValueError("not an image file")
-    return tifffile.imread(path)
+    with path.open("rb") as file:
+        return tifffile.imread(file)
 
 
 @contextlib.contextmanager
@@ -78,7 +81,7 @@ def unreadable_as_input_error(path, *, kind, expected):
     Name the file, and the cure, where Pillow or tifffile fails to read it.
 
     Args:
-        path (str or Path): the file that the block reads.
+        path (str, Path or ZipPath): the file that the block reads.
         kind (str): what the file is to the user, ``image`` or ``mask``.
         expected (str): the formats it may have.
 
@@ -96,10 +99,14 @@ def unreadable_as_input_error(path, *, kind, expected):
         ) from None
 
 
+def _as_path(path):
+    return Path(path) if isinstance(path, str) else path
+
+
 def _read_pixels(path):
     """Pixels as stored: (H, W) or (H, W, C), 8 or 16 bit."""
     try:
-        with Image.open(path) as image:
+        with path.open("rb") as file, Image.open(file) as image:
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip
                 return np.asarray(upright).astype(np.uint16)

@@ -7,7 +7,7 @@ from PIL import Image, UnidentifiedImageError
 from scipy import ndimage
 from skimage import measure
 
-from steatosis_d2.data.images import read_with_tifffile, unreadable_as_input_error
+from steatosis_d2.data.images import list_images, read_with_tifffile, unreadable_as_input_error
 from steatosis_d2.errors import InputError
 from steatosis_d2.masks import encode_label_image, encode_mask
 
@@ -29,16 +29,12 @@ def list_mask_files(folder):
     Mask files directly in a folder, by suffix, in alphabetical order; hidden files left out.
 
     Args:
-        folder (Path): an existing folder.
+        folder (Path or ZipPath): an existing folder.
 
     Returns:
-        list[Path]: one path a mask file.
+        list[Path or ZipPath]: one path a mask file.
     """
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in MASK_SUFFIXES and not path.name.startswith(".")
-    )
+    return list_images(folder, suffixes=MASK_SUFFIXES)
 
 
 def encode_mask_folder(folder, *, height, width):
@@ -49,7 +45,8 @@ def encode_mask_folder(folder, *, height, width):
     means that the image has no instance.
 
     Args:
-        folder (Path): folder of mask files; in each, 0 is background, one other value the instance.
+        folder (Path or ZipPath): of mask files; in each, 0 is background, one other value the
+            instance.
         height (int): height of the image, in px.
         width (int): width of the image, in px.
 
@@ -85,7 +82,7 @@ def encode_label_file(path, *, height, width):
     Instances of a label image: 0 is background, each other value is one instance.
 
     Args:
-        path (Path): the label image, of any integer type.
+        path (Path or ZipPath): the label image, of any integer type.
         height (int): height of the image, in px.
         width (int): width of the image, in px.
 
@@ -106,7 +103,7 @@ def encode_binary_file(path, *, height, width):
     to two instances.
 
     Args:
-        path (Path): image with 0 as background and one other value.
+        path (Path or ZipPath): image with 0 as background and one other value.
         height (int): height of the image, in px.
         width (int): width of the image, in px.
 
@@ -177,7 +174,7 @@ def read_mask(path):
     Read a mask file as it is stored: no scaling, a palette's indices as labels.
 
     Args:
-        path (Path): PNG, TIFF or BMP of one channel, or of three that are equal.
+        path (Path or ZipPath): PNG, TIFF or BMP of one channel, or of three that are equal.
 
     Returns:
         ndarray: integer, shape (H, W), 0 and up; the one of a one-bit file becomes 255.
@@ -190,18 +187,21 @@ def read_mask(path):
         raise InputError(f"mask '{path}' does not exist; check its name against its image's.")
     with unreadable_as_input_error(path, kind="mask", expected="PNG, TIFF or BMP"):
         try:
-            with Image.open(path) as image:
+            with path.open("rb") as file, Image.open(file) as image:
                 stored = np.asarray(image)
         except UnidentifiedImageError:
             stored = read_with_tifffile(path)
     mask = _single_channel(stored, path)
     if mask.dtype == bool:
         return mask * np.uint8(255)
-    if np.any(mask < 0) or np.any(mask % 1):
+    if np.issubdtype(mask.dtype, np.unsignedinteger):
+        return mask
+    labels = mask.astype(np.int64)  # signed, or labels that ImageJ saved as 32-bit floats
+    if np.any(labels != mask) or np.any(labels < 0):
         raise InputError(
             f"mask '{path}' holds negative or fractional values; expected integer labels from 0."
         )
-    return mask if np.issubdtype(mask.dtype, np.integer) else mask.astype(np.int64)
+    return labels
 
 
 def _single_channel(stored, path):

@@ -19,13 +19,14 @@ from steatosis_d2.files import replace_when_done
 logger = logging.getLogger(__name__)
 
 
-def prepare_argument_parser(description, *, dataset_name):
+def prepare_argument_parser(description, *, dataset_name=None):
     """
     Options that all ``datasets/prepare_*.py`` have in common.
 
     Args:
         description (str): the script's docstring.
-        dataset_name (str): folder of the output under $DETECTRON2_DATASETS, by default.
+        dataset_name (str or None): folder under $DETECTRON2_DATASETS that is the default output;
+            without it, the user has to name one.
 
     Returns:
         argparse.ArgumentParser: to be completed with the options for the source.
@@ -37,9 +38,11 @@ def prepare_argument_parser(description, *, dataset_name):
     parser.add_argument(
         "--output",
         type=Path,
-        default=datasets / dataset_name,
+        required=dataset_name is None,
+        default=dataset_name and datasets / dataset_name,
         metavar="DIR",
-        help="folder for images/ and annotations/ (default: %(default)s)",
+        help="folder for images/ and annotations/"
+        + (" (default: %(default)s)" if dataset_name else ""),
     )
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument(
@@ -183,7 +186,8 @@ def _write_png(path, image_rgb):
 
 
 def _check_source_is_kept(splits, images_folder):
-    sources = {sample.image_path.parent.resolve() for split in SPLITS for sample in splits[split]}
+    paths = [sample.image_path for split in SPLITS for sample in splits[split]]
+    sources = {path.parent.resolve() for path in paths if isinstance(path, Path)}
     if images_folder.resolve() in sources:
         raise InputError(
             f"the output's image folder '{images_folder}' holds the source's images, which would "

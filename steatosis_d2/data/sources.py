@@ -2,14 +2,13 @@
 
 import contextlib
 import logging
-import tempfile
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from steatosis_d2.data.images import list_images, read_image_rgb
 from steatosis_d2.data.instance_masks import list_mask_files
+from steatosis_d2.data.zip_path import ZipPath
 from steatosis_d2.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -29,36 +28,38 @@ class Sample:
 
     name: str
     case: str
-    image_path: Path
-    masks_path: Path
+    image_path: Path | ZipPath
+    masks_path: Path | ZipPath
 
 
 @contextlib.contextmanager
 def open_source(source):
     """
-    Give the folder of a source; a zip file is extracted for as long as the block runs.
+    Give the folder of a source; a zip file is read as one, without extracting it.
 
     Args:
         source (Path): a folder or a zip file.
 
     Yields:
-        Path: the folder.
+        Path or ZipPath: the folder, for as long as the block runs.
 
     Raises:
-        InputError: the source is missing, neither of the two, or a zip file with a fault. Errors
-            of the block that name an extracted file name it inside the zip file.
+        InputError: the source is missing, or neither a folder nor a whole zip file.
     """
     if source.is_dir():
         yield source
         return
     if not source.exists():
         raise InputError(f"source '{source}' does not exist; check the path.")
-    with tempfile.TemporaryDirectory(prefix="steatosis_d2_") as folder:
-        _extract_zip(source, folder)
-        try:
-            yield Path(folder)
-        except InputError as error:
-            raise InputError(str(error).replace(folder, str(source))) from None
+    try:
+        archive = zipfile.ZipFile(source)
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        raise InputError(
+            f"source '{source}' is neither a folder nor a whole zip file ({error}); download it "
+            "again, or extract it and pass the folder."
+        ) from None
+    with archive:
+        yield ZipPath(archive)
 
 
 def list_guo2019(folder):
@@ -66,7 +67,7 @@ def list_guo2019(folder):
     Liver tiles of Guo et al., ISBI 2019: ``<id>/image/<id>.png``, ``<id>/masks/<n>.png``.
 
     Args:
-        folder (Path): holds the sample folders, at any depth.
+        folder (Path or ZipPath): holds the sample folders, at any depth.
 
     Returns:
         list[Sample]: in order of their names; the case is the slide, the name's first number.
@@ -84,7 +85,7 @@ def read_guo2019_image(path):
     Read a tile of Guo et al. as RGB: the published files hold red and blue swapped.
 
     Args:
-        path (Path): the tile.
+        path (Path or ZipPath): the tile.
 
     Returns:
         ndarray: uint8, shape (H, W, 3), RGB.
@@ -97,7 +98,7 @@ def list_torino(folder):
     Liver tiles outlined by hand (Torino): ``image/<case>_<n>.webp``, ``manual/<case>_<n>.png``.
 
     Args:
-        folder (Path): holds the folders ``image`` and ``manual``, at any depth.
+        folder (Path or ZipPath): holds the folders ``image`` and ``manual``, at any depth.
 
     Returns:
         list[Sample]: in order of their names; the case is the name up to its last underscore.
@@ -124,7 +125,7 @@ def list_bbbc038(folder):
     Nuclei of the 2018 Data Science Bowl: ``<id>/images/<id>.png``, ``<id>/masks/<hash>.png``.
 
     Args:
-        folder (Path): holds the sample folders, at any depth.
+        folder (Path or ZipPath): holds the sample folders, at any depth.
 
     Returns:
         list[Sample]: in order of their names; each image is a case, since its origin is not told.
@@ -140,8 +141,8 @@ def pair_images_with_masks(images_folder, masks_folder, *, case_of):
     Images with the mask file, or the folder of masks, that has the same name.
 
     Args:
-        images_folder (Path): holds ``<name>.<any image suffix>``.
-        masks_folder (Path): holds ``<name>.<mask suffix>`` or ``<name>/``.
+        images_folder (Path or ZipPath): holds ``<name>.<any image suffix>``.
+        masks_folder (Path or ZipPath): holds ``<name>.<mask suffix>`` or ``<name>/``.
         case_of (callable): name of an image -> its case.
 
     Returns:
@@ -155,7 +156,7 @@ def pair_images_with_masks(images_folder, masks_folder, *, case_of):
         if not folder.is_dir():
             raise InputError(f"folder '{folder}' does not exist; check the path.")
     images = _by_name(list_images(images_folder))
-    subfolders = [path for path in sorted(masks_folder.iterdir()) if path.is_dir()]
+    subfolders = [path for path in masks_folder.iterdir() if path.is_dir()]
     masks = _by_name([*list_mask_files(masks_folder), *subfolders])
     if not images:
         raise InputError(f"folder '{images_folder}' holds no image; check the path.")
@@ -173,20 +174,32 @@ def pair_images_with_masks(images_folder, masks_folder, *, case_of):
     ]
 
 
-def _extract_zip(source, folder):
-    try:
-        with zipfile.ZipFile(source) as archive:
-            archive.extractall(folder)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        RuntimeError,  # encrypted; NotImplementedError, a rare compression, is one too
-    ) as error:
+def case_of_name(name, *, pattern):
+    r"""
+    The case that a name tells.
+
+    Args:
+        name (str): name of an image, without suffix.
+        pattern (re.Pattern): finds the case, as its first group or, without groups, as a whole.
+
+    Returns:
+        str: the case.
+
+    Raises:
+        InputError: the pattern does not match, or matches nothing.
+
+    Example:
+        >>> case_of_name("L07_2000_976", pattern=re.compile(r"L(\d+)_"))
+        '07'
+    """
+    match = pattern.search(name)
+    case = match[1 if pattern.groups else 0] if match else None
+    if not case:
         raise InputError(
-            f"source '{source}' is neither a folder nor a zip file that can be read ({error}); "
-            "download it again, or extract it and pass the folder."
-        ) from None
+            f"the case pattern '{pattern.pattern}' finds no case in the image name '{name}'; "
+            "correct the pattern or the name."
+        )
+    return case
 
 
 def _list_sample_folders(folder, *, image_folder, case_of):
@@ -212,9 +225,8 @@ def _list_sample_folders(folder, *, image_folder, case_of):
 
 def _find_folders(root, name):
     """Folders of a name at any depth, without the shadow copies in zip files made on a Mac."""
-    return sorted(
-        path for path in root.rglob(name) if path.is_dir() and "__MACOSX" not in path.parts
-    )
+    folders = (path for path in root.rglob(name) if path.is_dir())
+    return sorted((path for path in folders if "__MACOSX" not in path.parts), key=str)
 
 
 def _only_image(folder, name):

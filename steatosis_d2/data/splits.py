@@ -134,7 +134,7 @@ def _hash_of_name(name):
 def _deal(count, fractions):
     """The split of each of ``count`` cases: always to the split that lacks most."""
     wanted = {split: part * count for split, part in zip(SPLITS, fractions, strict=True) if part}
-    dealt = []
+    dealt: list[str] = []
     for _ in range(count):
         lacking = {split: wanted[split] - dealt.count(split) for split in wanted}
         dealt.append(max(lacking, key=lambda split: (split not in dealt, lacking[split])))
@@ -142,7 +142,7 @@ def _deal(count, fractions):
 
 
 def _check_cases_apart(listed, file):
-    seen = {}
+    seen: dict[str, tuple] = {}
     for split, samples in listed.items():
         for sample in samples:
             other_split, other = seen.setdefault(sample.case, (split, sample))
