@@ -42,7 +42,13 @@ def main():
 
 def parse_arguments():
     parser = prepare_argument_parser(__doc__, dataset_name="nucleus_bbbc038")
-    parser.add_argument("--source", type=Path, required=True, metavar="DIR_OR_ZIP")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        required=True,
+        metavar="DIR_OR_ZIP",
+        help="stage1_train.zip, or the folder extracted from it",
+    )
     return parser.parse_args()
 
 

@@ -53,7 +53,13 @@ def main():
 
 def parse_arguments():
     parser = prepare_argument_parser(__doc__, dataset_name="liver_guo2019")
-    parser.add_argument("--source", type=Path, required=True, metavar="DIR_OR_ZIP")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        required=True,
+        metavar="DIR_OR_ZIP",
+        help="folder of <id>/image and <id>/masks, or a zip file of it",
+    )
     parser.add_argument("--mpp", type=pixel_size_um, help="pixel size in um/px, if you know it")
     return parser.parse_args()
 

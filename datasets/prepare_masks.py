@@ -62,8 +62,12 @@ def main():
 
 def parse_arguments():
     parser = prepare_argument_parser(__doc__)
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--masks", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--images", type=Path, required=True, metavar="DIR", help="folder of images"
+    )
+    parser.add_argument(
+        "--masks", type=Path, required=True, metavar="DIR", help="folder of masks, as above"
+    )
     parser.add_argument("--layout", choices=list(ENCODERS), help="default: detected")
     parser.add_argument("--category", choices=[DROPLET, NUCLEUS], default=DROPLET)
     parser.add_argument("--mpp", type=pixel_size_um, help="pixel size in um/px, if you know it")

@@ -1,9 +1,16 @@
 """Fixtures that many tests share."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from steatosis_d2 import masks
+from steatosis_d2.data import coco
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -20,3 +27,55 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"real data not found in '{folder}'; set STEATOSIS_SHARED_DATA to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """
+    Function that runs a script of the repository as a user does: (path, *arguments) -> process.
+
+    The process has ``returncode``, ``stdout`` and ``stderr``. A traceback is never meant for a
+    user, so it fails the test.
+    """
+
+    def run(script, *arguments):
+        command = [sys.executable, REPOSITORY / script, *arguments]
+        process = subprocess.run(
+            [str(word) for word in command], capture_output=True, text=True, check=False
+        )
+        assert "Traceback" not in process.stderr, process.stderr
+        return process
+
+    return run
+
+
+@pytest.fixture
+def disks(tmp_path):
+    """
+    A data set of white disks on pink: ``images/`` and ``annotations.json`` in one folder.
+
+    Four images of 96 x 128 px with 3 disks each, one image that is blank.
+    """
+    rng = np.random.default_rng(0)
+    images, annotations = [], []
+    for image_id in range(1, 6):
+        image = np.full((96, 128, 3), (200, 120, 170), np.uint8)
+        for column in (20, 60, 100) if image_id < 5 else ():
+            center = (rng.integers(15, 80), column + rng.integers(-4, 5))
+            disk = disk_mask(image.shape[:2], center, radius=rng.integers(6, 13))
+            image[disk] = 240
+            annotations.append(
+                coco.annotation_record(len(annotations) + 1, image_id, masks.encode_mask(disk))
+            )
+        name = f"tile_{image_id}.png"
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "images" / name)
+        images.append(coco.image_record(image_id, name, height=96, width=128))
+    coco.write_coco(tmp_path / "annotations.json", images, annotations, category=coco.DROPLET)
+    return tmp_path
+
+
+def disk_mask(shape, center_rc, radius):
+    """A filled disk: bool, of the given shape."""
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return (rows - center_rc[0]) ** 2 + (columns - center_rc[1]) ** 2 <= radius**2

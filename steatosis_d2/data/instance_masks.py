@@ -196,12 +196,11 @@ def read_mask(path):
         return mask * np.uint8(255)
     if np.issubdtype(mask.dtype, np.unsignedinteger):
         return mask
-    labels = mask.astype(np.int64)  # signed, or labels that ImageJ saved as 32-bit floats
-    if np.any(labels != mask) or np.any(labels < 0):
+    if np.any(mask < 0) or np.any(mask % 1 != 0):
         raise InputError(
             f"mask '{path}' holds negative or fractional values; expected integer labels from 0."
         )
-    return labels
+    return mask.astype(np.int64)  # signed, or labels that ImageJ saved as 32-bit floats
 
 
 def _single_channel(stored, path):

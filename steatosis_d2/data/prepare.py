@@ -34,7 +34,7 @@ def prepare_argument_parser(description, *, dataset_name=None):
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    datasets = Path(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    datasets = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
     parser.add_argument(
         "--output",
         type=Path,

@@ -88,8 +88,9 @@ def split_as_listed(samples, names, *, file):
     unknown = [name for split in SPLITS for name in names[split] if name not in known]
     if unknown:
         raise InputError(
-            f"splits file '{file}' names {len(unknown)} images that are not in the source: "
-            f"{', '.join(unknown)}. Correct the names or complete the source."
+            f"splits file '{file}' names {len(unknown)} images that are not in the source, the "
+            f"first is '{unknown[0]}'. Correct the names, complete the source, or split by case "
+            "with --fractions."
         )
     listed = {split: sorted({known[name] for name in names[split]}) for split in SPLITS}
     _check_cases_apart(listed, file)
@@ -134,10 +135,12 @@ def _hash_of_name(name):
 def _deal(count, fractions):
     """The split of each of ``count`` cases: always to the split that lacks most."""
     wanted = {split: part * count for split, part in zip(SPLITS, fractions, strict=True) if part}
-    dealt: list[str] = []
+    counts = dict.fromkeys(wanted, 0)
+    dealt = []
     for _ in range(count):
-        lacking = {split: wanted[split] - dealt.count(split) for split in wanted}
-        dealt.append(max(lacking, key=lambda split: (split not in dealt, lacking[split])))
+        split = max(wanted, key=lambda split: (counts[split] == 0, wanted[split] - counts[split]))
+        counts[split] += 1
+        dealt.append(split)
     return dealt
 
 
