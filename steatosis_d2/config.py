@@ -10,6 +10,7 @@ require_detectron2()
 
 from detectron2.config import get_cfg  # noqa: E402
 
+import steatosis_d2.modeling  # noqa: E402, F401  (registers what the configs name)
 from steatosis_d2.data.catalog import register_coco_specs  # noqa: E402
 
 

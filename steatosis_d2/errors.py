@@ -31,7 +31,9 @@ def exit_cleanly():
     try:
         yield
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        # An error in a data-loading process arrives with that process's traceback before it.
+        message = str(error).rsplit("InputError: ", maxsplit=1)[-1].strip()
+        print(f"error: {message}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -4,7 +4,6 @@
 from steatosis_d2.errors import InputError, exit_cleanly
 
 with exit_cleanly():  # says how to get Detectron2 where it is missing
-    from steatosis_d2 import modeling  # noqa: F401  (registers the backbones)
     from steatosis_d2.config import load_config
     from steatosis_d2.engine import SafeCheckpointer, Trainer
     from steatosis_d2.model_zoo import get_config_file

@@ -9,6 +9,7 @@ from detectron2.structures import BoxMode
 
 from steatosis_d2.data.augmentation import build_train_augmentations
 from steatosis_d2.data.images import read_image_rgb
+from steatosis_d2.errors import InputError
 
 
 class InstanceMapper:
@@ -49,13 +50,12 @@ class InstanceMapper:
             ``instances`` in place of ``annotations``.
 
         Raises:
-            InputError: the image cannot be read.
-            SizeMismatchError: its size is not the one stated in the record.
+            InputError: the image cannot be read, or its size is not the one in the record.
         """
         record = dict(record)
         annotations = record.pop("annotations", [])
         image = read_image_rgb(record["file_name"])
-        detection_utils.check_image_size(record, image)
+        _check_size(record, image)
         # Detectron2's door: inside the network the channels are in its own order.
         augmented = T.AugInput(image if self.image_format == "RGB" else image[:, :, ::-1])
         transforms = self.augmentations(augmented)
@@ -65,6 +65,15 @@ class InstanceMapper:
             size = augmented.image.shape[:2]
             record["instances"] = transform_instances(annotations, transforms, size)
         return record
+
+
+def _check_size(record, image):
+    height, width = image.shape[:2]
+    if (height, width) != (record["height"], record["width"]):
+        raise InputError(
+            f"image '{record['file_name']}' is {width} x {height} px, its annotations are for "
+            f"{record['width']} x {record['height']} px; prepare the data set again."
+        )
 
 
 def transform_instances(annotations, transforms, size):

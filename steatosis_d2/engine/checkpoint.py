@@ -18,8 +18,8 @@ TRUSTED_PREFIXES = (
     "https://dl.fbaipublicfiles.com/detectron/",
 )
 
-# Of the backbone's tensors, the share that a checkpoint must fill to count as one of this
-# network's family. R-101's COCO weights fill all of R-65; R-50's fill half of R-101.
+# Of the backbone's trainable tensors, the share that a checkpoint must fill to count as one of
+# this network's family. R-101's COCO weights fill all of R-65; R-50's fill half of R-101.
 MIN_BACKBONE_SHARE = 0.5
 
 
@@ -152,7 +152,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         ]
         unfilled = {name for name, *_ in incompatible.incorrect_shapes}
         unfilled.update(incompatible.missing_keys)
-        backbone = [name for name in self.model.state_dict() if name.startswith("backbone.")]
+        # Parameters, since Detectron2 fills in the statistics of a missing FrozenBN by itself
+        backbone = [
+            name for name, _ in self.model.named_parameters() if name.startswith("backbone.")
+        ]
         filled = sum(name not in unfilled for name in backbone)
         problems = [
             *misshapen,
@@ -160,10 +163,10 @@ class SafeCheckpointer(DetectionCheckpointer):
             *(f"{name} is not in this network" for name in incompatible.unexpected_keys),
         ]
         if filled < MIN_BACKBONE_SHARE * len(backbone) or (self.strict and problems):
+            examples = "; ".join(problems[:3] + ["..."] * (len(problems) > 3))
             raise InputError(
                 f"the checkpoint belongs to another network: it fills {filled} of the backbone's "
-                f"{len(backbone)} tensors, and {len(problems)} differ ({'; '.join(problems[:3])}"
-                f"{', ...' if len(problems) > 3 else ''}). Give the --config-file that it was "
-                "trained with, or other weights."
+                f"{len(backbone)} trainable tensors, and {len(problems)} differ ({examples}). "
+                "Give the --config-file that it was trained with, or other weights."
             )
-        self.logger.info("Loaded %d of the backbone's %d tensors.", filled, len(backbone))
+        self.logger.info("Loaded %d of the backbone's %d trainable tensors.", filled, len(backbone))

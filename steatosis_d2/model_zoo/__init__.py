@@ -58,10 +58,9 @@ def get_config(name, *, weights=None):
             ``""`` for random weights.
 
     Returns:
-        CfgNode: not frozen, with our backbones registered.
+        CfgNode: not frozen; the backbones and data sets that it names are registered.
     """
     # Detectron2 takes seconds to import; names and paths must not.
-    import steatosis_d2.modeling  # noqa: F401  (registers the backbones)
     from steatosis_d2.config import load_config
 
     return load_config(name, [] if weights is None else ["MODEL.WEIGHTS", str(weights)])

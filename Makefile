@@ -1,0 +1,35 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+.PHONY: help setup demo test test-fast lint clean
+
+VENV := .venv
+SETUP_DONE := $(VENV)/.setup-done
+
+help:
+	@echo "make setup      .venv with everything (PYTHON=... chooses the interpreter)"
+	@echo "make demo       train on synthetic tissue for some minutes, evaluate, draw outlines"
+	@echo "make test       the whole test suite, on two cores"
+	@echo "make test-fast  without the slow tests"
+	@echo "make lint       ruff and mypy"
+
+setup: $(SETUP_DONE)
+
+$(SETUP_DONE): setup.py constraints.txt tools/setup_environment.sh steatosis_d2/install_detectron2.py
+	tools/setup_environment.sh $(PYTHON)
+	@touch $@
+
+demo: setup
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tools/demo.sh output/demo
+
+test: setup
+	$(VENV)/bin/python -m pytest --numprocesses 2
+
+test-fast: setup
+	$(VENV)/bin/python -m pytest --numprocesses 2 -m "not slow"
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
