@@ -38,6 +38,12 @@ def add_steatosis_config(cfg):
     # Brightness is multiplied by a factor drawn from this range (min, max).
     cfg.INPUT.BRIGHTNESS = (1.0, 1.0)
 
+    # Lowest score that counts in every figure but COCO AP, which ranks all predictions.
+    cfg.TEST.SCORE_THRESHOLD = 0.5
+    # The figure (higher is better) whose best checkpoint is kept as model_best.pth, by its name
+    # in metrics.json; with several test sets, the data set's name and a slash come before it.
+    cfg.TEST.BEST_METRIC = "segm/AP"
+
 
 def load_config(config_file, overrides=()):
     """

@@ -6,30 +6,9 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
-from detectron2.modeling import build_model
 
-from steatosis_d2.config import add_steatosis_config
 from steatosis_d2.engine import SafeCheckpointer
 from steatosis_d2.errors import InputError
-from steatosis_d2.model_zoo import get_config_file
-
-
-def slim_model(depth, *, classes=1):
-    """A Mask R-CNN of 1/16 of the usual width, that differs between depths in res4 alone."""
-    cfg = get_cfg()
-    add_steatosis_config(cfg)
-    cfg.merge_from_file(get_config_file("liver/mask_rcnn_R_50_FPN.yaml"))
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.RESNETS.DEPTH = depth
-    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 4
-    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 16
-    cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
-    cfg.MODEL.FPN.OUT_CHANNELS = 8
-    cfg.MODEL.ROI_HEADS.NUM_CLASSES = classes
-    cfg.MODEL.ROI_BOX_HEAD.FC_DIM = 16
-    cfg.MODEL.ROI_MASK_HEAD.CONV_DIM = 8
-    return build_model(cfg)
 
 
 @pytest.fixture
@@ -45,7 +24,9 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize(("depth", "source_depth"), [(41, 50), (65, 101)])
-def test_coco_weights_of_another_depth_load_block_by_block(depth, source_depth, tmp_path):
+def test_coco_weights_of_another_depth_load_block_by_block(
+    slim_model, depth, source_depth, tmp_path
+):
     """R-41 takes all it has from an R-50 of COCO's 80 classes, R-65 from an R-101."""
     source = slim_model(source_depth, classes=80).state_dict()
     zoo_file = tmp_path / "model_final.pkl"  # Detectron2's model zoo holds numpy arrays in pickles
@@ -71,7 +52,7 @@ def test_coco_weights_of_another_depth_load_block_by_block(depth, source_depth, 
     ]
 
 
-def test_what_a_checkpoint_does_not_fill_is_listed(saved, caplog):
+def test_what_a_checkpoint_does_not_fill_is_listed(slim_model, saved, caplog):
     path = saved({"model": slim_model(50, classes=80).state_dict()})
     with caplog.at_level("WARNING"):
         SafeCheckpointer(slim_model(41)).load(path)
@@ -79,13 +60,13 @@ def test_what_a_checkpoint_does_not_fill_is_listed(saved, caplog):
     assert "backbone.bottom_up.res4.5" in caplog.text
 
 
-def test_unrelated_weights_are_an_error(saved):
+def test_unrelated_weights_are_an_error(slim_model, saved):
     path = saved({"model": {"layer1.0.conv1.weight": torch.zeros(3)}})
     with pytest.raises(InputError, match=r"another network: it fills 0 of the backbone's"):
         SafeCheckpointer(slim_model(41)).load(path)
 
 
-def test_weights_of_another_width_are_an_error(saved):
+def test_weights_of_another_width_are_an_error(slim_model, saved):
     state = {
         name: torch.zeros(tuple(2 * side for side in tensor.shape))
         for name, tensor in slim_model(41).state_dict().items()
@@ -96,13 +77,13 @@ def test_weights_of_another_width_are_an_error(saved):
         SafeCheckpointer(slim_model(41)).load(saved({"model": state}))
 
 
-def test_strict_loading_refuses_another_depth(saved):
+def test_strict_loading_refuses_another_depth(slim_model, saved):
     path = saved({"model": slim_model(50).state_dict()})
     with pytest.raises(InputError, match=r"res4.3.\S+ is not in this network"):
         SafeCheckpointer(slim_model(41), strict=True).load(path)
 
 
-def test_own_weights_load_strictly(saved):
+def test_own_weights_load_strictly(slim_model, saved):
     source = slim_model(41)
     model = slim_model(41)
     SafeCheckpointer(model, strict=True).load(saved({"model": source.state_dict()}))
@@ -110,7 +91,7 @@ def test_own_weights_load_strictly(saved):
         assert torch.equal(tensor, source.state_dict()[name])
 
 
-def test_code_in_a_checkpoint_is_not_run(saved, tmp_path):
+def test_code_in_a_checkpoint_is_not_run(slim_model, saved, tmp_path):
     class Payload:
         def __reduce__(self):
             return (open, (str(tmp_path / "was_run"), "w"))
@@ -120,19 +101,19 @@ def test_code_in_a_checkpoint_is_not_run(saved, tmp_path):
     assert not (tmp_path / "was_run").exists()
 
 
-def test_pickle_from_elsewhere_needs_consent(tmp_path):
+def test_pickle_from_elsewhere_needs_consent(slim_model, tmp_path):
     path = tmp_path / "weights.pkl"
     path.write_bytes(pickle.dumps({"model": {"a": np.zeros(1)}, "__author__": "someone"}))
     with pytest.raises(InputError, match=r"are a pickle.*MODEL.ALLOW_PICKLE True"):
         SafeCheckpointer(slim_model(41)).load(str(path))
 
 
-def test_missing_file_is_an_error(tmp_path):
+def test_missing_file_is_an_error(slim_model, tmp_path):
     with pytest.raises(InputError, match=r"nope.pth' do not exist; check the path"):
         SafeCheckpointer(slim_model(41)).load(str(tmp_path / "nope.pth"))
 
 
-def test_truncated_file_is_an_error(saved, tmp_path):
+def test_truncated_file_is_an_error(slim_model, saved, tmp_path):
     whole = saved({"model": slim_model(41).state_dict()})
     truncated = tmp_path / "truncated.pth"
     content = Path(whole).read_bytes()
@@ -141,14 +122,14 @@ def test_truncated_file_is_an_error(saved, tmp_path):
         SafeCheckpointer(slim_model(41)).load(str(truncated))
 
 
-def test_text_file_is_an_error(tmp_path):
+def test_text_file_is_an_error(slim_model, tmp_path):
     path = tmp_path / "notes.pth"
     path.write_text("not weights at all\n")
     with pytest.raises(InputError, match=r"notes.pth' are"):
         SafeCheckpointer(slim_model(41)).load(str(path))
 
 
-def test_failed_load_does_not_block_the_next(saved, tmp_path):
+def test_failed_load_does_not_block_the_next(slim_model, saved, tmp_path):
     """Detectron2's checkpointer asserted on its second load after a failed first one."""
     checkpointer = SafeCheckpointer(slim_model(41))
     with pytest.raises(InputError):
@@ -156,7 +137,7 @@ def test_failed_load_does_not_block_the_next(saved, tmp_path):
     checkpointer.load(saved({"model": slim_model(41).state_dict()}, "good.pth"))
 
 
-def test_offline_download_is_an_error_that_names_the_ways_out(monkeypatch):
+def test_offline_download_is_an_error_that_names_the_ways_out(slim_model, monkeypatch):
     checkpointer = SafeCheckpointer(slim_model(41))
 
     def refuse(address):
@@ -167,7 +148,7 @@ def test_offline_download_is_an_error_that_names_the_ways_out(monkeypatch):
         checkpointer.load("detectron2://COCO-InstanceSegmentation/x/1/model_final.pkl")
 
 
-def test_saving_leaves_no_temporary_file(tmp_path):
+def test_saving_leaves_no_temporary_file(slim_model, tmp_path):
     checkpointer = SafeCheckpointer(slim_model(41), str(tmp_path))
     checkpointer.save("model_0000001", iteration=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

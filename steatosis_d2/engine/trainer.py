@@ -1,8 +1,6 @@
 """The training loop: Detectron2's, with this project's data, checkpoints and evaluation."""
 
-import math
 import weakref
-from collections import OrderedDict
 from pathlib import Path
 
 from detectron2.data import (
@@ -11,14 +9,15 @@ from detectron2.data import (
     build_detection_test_loader,
     build_detection_train_loader,
 )
-from detectron2.engine import DefaultTrainer
-from detectron2.evaluation import COCOEvaluator
+from detectron2.engine import DefaultTrainer, hooks
+from detectron2.utils import comm
 from torch.nn.utils import clip_grad_norm_
 
 from steatosis_d2.data.catalog import PREPARED_DATASETS, SPLITS
 from steatosis_d2.data.mapper import InstanceMapper
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
+from steatosis_d2.evaluation.evaluator import SteatosisEvaluator
 
 
 class Trainer(DefaultTrainer):
@@ -33,7 +32,16 @@ class Trainer(DefaultTrainer):
             allow_pickle=self.cfg.MODEL.ALLOW_PICKLE,
             trainer=weakref.proxy(self),
         )
-        return super().build_hooks()
+        built = super().build_hooks()
+        if self.cfg.TEST.EVAL_PERIOD > 0 and comm.is_main_process():
+            # between the evaluation and the writers, which come last
+            built.insert(-1, self._build_best_checkpointer())
+        return built
+
+    def _build_best_checkpointer(self):
+        return hooks.BestCheckpointer(
+            self.cfg.TEST.EVAL_PERIOD, self.checkpointer, self.cfg.TEST.BEST_METRIC
+        )
 
     @classmethod
     def build_optimizer(cls, cfg, model):
@@ -73,18 +81,12 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
-        return COCOEvaluator(
+        return SteatosisEvaluator(
             dataset_name,
-            tasks=("bbox", "segm"),
-            output_dir=str(evaluation_folder(cfg, dataset_name)),
-            max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
-            use_fast_impl=False,
+            evaluation_folder(cfg, dataset_name),
+            score_threshold=cfg.TEST.SCORE_THRESHOLD,
+            detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
-
-    @classmethod
-    def test(cls, cfg, model, evaluators=None):
-        """As ``DefaultTrainer.test``, without the figures that are undefined (NaN)."""
-        return drop_undefined(super().test(cfg, model, evaluators))
 
 
 def evaluation_folder(cfg, dataset_name):
@@ -145,22 +147,3 @@ def check_classes(cfg, names):
                 f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES} classes; set MODEL.ROI_HEADS.NUM_CLASSES "
                 f"{len(categories)}."
             )
-
-
-def drop_undefined(results):
-    """
-    Results without NaN, such as COCO's AP of large objects where there are none.
-
-    Args:
-        results (dict): metric -> value, or task or data set -> such a dict.
-
-    Returns:
-        OrderedDict: the same, without the undefined values; JSON has no number for them.
-    """
-    defined = OrderedDict()
-    for name, value in results.items():
-        if isinstance(value, dict):
-            defined[name] = drop_undefined(value)
-        elif not math.isnan(value):
-            defined[name] = value
-    return defined

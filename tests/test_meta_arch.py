@@ -1,0 +1,42 @@
+import pytest
+import torch
+from torch.nn import functional
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2.0])
+def test_scaling_inside_the_model_equals_scaling_before_it(slim_model, scale):
+    image = torch.rand(3, 64, 80) * 255
+    scaled = slim_model(41, overrides=["INPUT.SCALE_TEST", str(scale)]).eval()
+    plain = slim_model(41, overrides=["INPUT.SCALE_TEST", "1.0"]).eval()
+    plain.load_state_dict(scaled.state_dict())
+    resized = functional.interpolate(
+        image[None], size=[round(64 * scale), round(80 * scale)], mode="bilinear", antialias=True
+    )[0]
+    with torch.no_grad():
+        ours = scaled([{"image": image}])[0]["instances"]
+        expected = plain([{"image": resized, "height": 64, "width": 80}])[0]["instances"]
+    assert ours.image_size == (64, 80)
+    assert len(ours) > 0
+    assert torch.equal(ours.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(ours.pred_masks, expected.pred_masks)
+
+
+def test_another_output_size_can_be_asked_for(slim_model):
+    model = slim_model(41).eval()
+    with torch.no_grad():
+        result = model([{"image": torch.rand(3, 32, 32), "height": 64, "width": 96}])
+    assert result[0]["instances"].image_size == (64, 96)
+
+
+def test_image_of_one_pixel_is_not_an_error(slim_model):
+    model = slim_model(41, overrides=["INPUT.SCALE_TEST", "0.5"]).eval()
+    with torch.no_grad():
+        result = model([{"image": torch.rand(3, 1, 1)}])
+    assert result[0]["instances"].image_size == (1, 1)
+
+
+def test_training_takes_images_as_they_are(slim_model):
+    """The mapper has scaled them already, together with their masks."""
+    model = slim_model(41, overrides=["INPUT.SCALE_TEST", "2.0"])
+    images = model.preprocess_image([{"image": torch.rand(3, 64, 64)}])
+    assert images.image_sizes == [(64, 64)]

@@ -1,0 +1,182 @@
+"""tools/train_net.py as a user runs it, and every config of ours on real images."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+
+from steatosis_d2 import model_zoo
+from steatosis_d2.config import load_config
+from steatosis_d2.engine import Trainer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Small enough for a test: the network of the starter, but narrower, on small crops.
+TINY = [
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "32"),
+    *("MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.FPN.OUT_CHANNELS", "16"),
+    *("MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.ROI_MASK_HEAD.CONV_DIM", "16"),
+    *("INPUT.CROP.SIZE", "[64, 64]", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "1"),
+    *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.DEVICE", "cpu", "SEED", "1"),
+]
+
+
+def train_net(*arguments, cwd=None):
+    command = [sys.executable, REPOSITORY / "tools" / "train_net.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+
+
+def dataset_options(disks):
+    spec = f"('coco:{disks}/annotations.json:{disks}/images',)"
+    return ["DATASETS.TRAIN", spec, "DATASETS.TEST", spec]
+
+
+def read_metrics(output):
+    """The last value of every figure in metrics.json; NaN is no JSON and fails the test."""
+    lines = (output / "metrics.json").read_text().splitlines()
+    records = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in lines]
+    return {name: value for record in records for name, value in record.items()}
+
+
+@pytest.mark.slow
+def test_train_resume_and_evaluate(disks, tmp_path):
+    output = tmp_path / "output"
+    options = [*TINY, *dataset_options(disks), "OUTPUT_DIR", output]
+    command = ["--config-file", "liver/starter.yaml"]
+
+    trained = train_net(*command, *options, "SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "2")
+    assert trained.returncode == 0, trained.stderr
+    assert {"total_loss", "segm/AP", "instances/f1", "lr"} <= read_metrics(output).keys()
+    assert (output / "model_best.pth").is_file()
+    assert list(output.glob("events.out.tfevents.*"))
+    predictions = json.loads((output / "inference" / "predictions.json").read_text())
+    assert len(predictions["images"]) == 5
+
+    resumed = train_net(*command, "--resume", *options, "SOLVER.MAX_ITER", "4")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Starting training from iteration 2" in resumed.stdout
+    state = torch.load(output / "model_final.pth", weights_only=True)
+    assert state["iteration"] == 3
+
+    evaluation = tmp_path / "evaluation"
+    options = [*TINY, *dataset_options(disks), "OUTPUT_DIR", evaluation]
+    weights = ["MODEL.WEIGHTS", output / "model_final.pth"]
+    evaluated = train_net(*command, "--eval-only", *options, *weights)
+    assert evaluated.returncode == 0, evaluated.stderr
+    figures = [
+        (folder / "inference" / "metrics.json").read_text() for folder in (output, evaluation)
+    ]
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        ([], 2, "--config-file is required"),
+        (["--config-file", "nope.yaml"], 1, "'nope.yaml' is neither a file nor one of ours"),
+        (
+            ["--config-file", "liver/starter.yaml", "DATASETS.TRAIN", "('mine',)"],
+            1,
+            "DATASETS.TRAIN names 'mine', which is not registered",
+        ),
+        (
+            ["--config-file", "liver/starter.yaml", "SOLVER.LR", "1"],
+            1,
+            "Non-existent key: SOLVER.LR",
+        ),
+        (
+            ["--config-file", "liver/starter.yaml", "--num-gpus", "64"],
+            1,
+            "--num-gpus is 64, and this machine has",
+        ),
+        (
+            ["--config-file", "liver/starter.yaml", "--eval-only", "MODEL.WEIGHTS", "no.pth"],
+            1,
+            "weights 'no.pth' do not exist",
+        ),
+    ],
+)
+def test_mistakes_are_one_line_without_a_traceback(arguments, exit_code, message, tmp_path):
+    result = train_net(*arguments, cwd=tmp_path)
+    assert result.returncode == exit_code
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_number_of_classes_is_named_before_training(disks):
+    cfg = load_config("liver/starter.yaml", dataset_options(disks))
+    cfg.MODEL.ROI_HEADS.NUM_CLASSES = 3
+    with pytest.raises(ValueError, match=r"1 categories \['droplet'\], the network 3 classes"):
+        Trainer.build_train_loader(cfg)
+
+
+def test_gradient_norm_over_all_parameters_is_clipped(disks):
+    cfg = load_config("liver/starter.yaml", [*TINY, *dataset_options(disks)])
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.5
+    parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2, 2))]
+    model = torch.nn.Module()
+    model.weights = torch.nn.ParameterList(parameters)
+    optimizer = Trainer.build_optimizer(cfg, model)
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, 2.0)
+    optimizer.step()
+    assert torch.cat([item.grad.flatten() for item in parameters]).norm() == pytest.approx(0.5)
+
+
+@pytest.fixture(scope="session")
+def real_tiles(shared_data, tmp_path_factory):
+    """A function that prepares three real images of a source: two to train, one to evaluate."""
+    root = tmp_path_factory.mktemp("datasets")
+
+    def prepare(dataset, script, source_folder, file=""):
+        folder = root / dataset
+        if not folder.is_dir():
+            names = json.loads((shared_data / source_folder / "splits.json").read_text())
+            splits = {"train": names["train"][:2], "val": names["val"][:1], "test": []}
+            (root / f"{dataset}.json").write_text(json.dumps(splits))
+            command = [sys.executable, REPOSITORY / "datasets" / script, "--output", folder]
+            command += [
+                "--source",
+                shared_data / source_folder / file,
+                "--splits",
+                root / f"{dataset}.json",
+            ]
+            subprocess.run(command, check=True, capture_output=True)
+        return folder
+
+    return prepare
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", model_zoo.list_configs())
+def test_every_config_trains_evaluates_and_predicts_on_real_images(name, real_tiles, tmp_path):
+    if name.startswith("liver"):
+        folder = real_tiles("torino", "prepare_torino.py", "torino_liver")
+    else:
+        folder = real_tiles("bbbc038", "prepare_bbbc038.py", "bbbc038", "stage1_train.zip")
+    annotations, images = folder / "annotations", folder / "images"
+    overrides = [
+        *("DATASETS.TRAIN", f"('coco:{annotations}/instances_train.json:{images}',)"),
+        *("DATASETS.TEST", f"('coco:{annotations}/instances_val.json:{images}',)"),
+        *("MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)),
+        *("SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "INPUT.CROP.SIZE", "[128, 128]"),
+        *("DATALOADER.NUM_WORKERS", "0", "MODEL.RPN.POST_NMS_TOPK_TEST", "100"),
+    ]
+    cfg = load_config(name, overrides)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    metrics = json.loads((tmp_path / "inference" / "metrics.json").read_text())
+    assert 0 <= metrics["segm"]["AP"] <= 1
+
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    image_bgr = cv2.imread(str(next(images.iterdir())))[:96, :80]
+    instances = DefaultPredictor(cfg)(image_bgr)["instances"]
+    assert instances.image_size == (96, 80)
+    assert instances.pred_masks.shape == (len(instances), 96, 80)
