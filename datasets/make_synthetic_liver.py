@@ -1,10 +1,22 @@
 #!/usr/bin/env python
-"""Make a dataset of synthetic liver tiles whose fat droplets are known exactly."""
+"""
+Make a dataset of synthetic liver tiles whose fat droplets are known exactly.
+
+Of each 20 tiles one is blank glass and three are healthy: images without annotations. The
+others hold 0.5 to 50% fat, and each has a stain of its own. The same arguments give the same
+files, byte for byte.
+
+examples:
+  python datasets/make_synthetic_liver.py --train 20 --val 5 --test 5 --size 256
+  python datasets/make_synthetic_liver.py --output data/synthetic_40x --train 1000 --val 100 \\
+      --test 100 --size 1024 --mpp 0.25 --seed 7 --workers 4
+"""
 
 import argparse
 import functools
 import math
 import multiprocessing
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,28 +25,18 @@ from PIL import Image
 from tqdm import tqdm
 
 from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
-from steatosis_d2.data.synthetic import random_liver
-from steatosis_d2.errors import InputError, exit_cleanly
+from steatosis_d2.data.prepare import pixel_size_um
+from steatosis_d2.data.synthetic import MPP_RANGE, random_liver
+from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.masks import encode_label_image
 
-SPLITS = ("train", "val", "test")
-GLASS_PERIOD, HEALTHY_PERIOD = 20, 6  # one tile in 20 is glass, one in 6 of the others healthy
+DEFAULT_TILES = {"train": 60, "val": 12, "test": 12}
+SPLITS = tuple(DEFAULT_TILES)
+GLASS_TILES, HEALTHY_TILES, PERIOD = (4,), (2, 8, 14), 20  # by index, in each 20 tiles
 FAT_FRACTION = (0.005, 0.5)
-GLASS_BORDER_SHARE = 0.25  # of the tiles lie near the tissue's border
-
-EXAMPLES = """\
-examples:
-  A small set to try things out, in well under a minute:
-    python datasets/make_synthetic_liver.py --output datasets/liver_synthetic \\
-        --train 20 --val 5 --test 5 --size 256
-
-  A larger one at the scale of a 40x scan, with four processes:
-    python datasets/make_synthetic_liver.py --output /data/synthetic_40x \\
-        --train 1000 --val 100 --test 100 --size 1024 --mpp 0.25 --workers 4
-
-The same arguments give the same files, byte for byte, whatever --workers is.
-"""
+BORDER_SHARE = 0.25  # of the tiles lie at the border of the tissue
+BORDER_GLASS_FRACTION = 0.45
 
 
 @dataclass(frozen=True)
@@ -73,63 +75,89 @@ def main():
         tiles = [tile for tile in zip(plans, droplets, strict=True) if tile[0].split == split]
         path = args.output / "annotations" / f"instances_{split}.json"
         count = write_split(path, tiles, info=dataset_info(args))
-        print(f"{path}: {len(tiles)} tiles, {count} droplets")
+        print(f"{path}: tiles {len(tiles)}, droplets {count}")
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    datasets = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("datasets/liver_synthetic"),
+        default=datasets / "liver_synthetic",
         metavar="DIR",
-        help="gets images/ and annotations/ (default: %(default)s)",
+        help="folder for images/ and annotations/ (default: %(default)s)",
     )
-    defaults = {"train": 60, "val": 12, "test": 12}
-    for split in SPLITS:
+    for split, count in DEFAULT_TILES.items():
         parser.add_argument(
             f"--{split}",
-            type=int,
-            default=defaults[split],
+            type=non_negative,
+            default=count,
             metavar="N",
-            help=f"tiles to make for instances_{split}.json (default: %(default)s)",
+            help=f"tiles in instances_{split}.json (default: %(default)s)",
         )
     parser.add_argument(
-        "--size", type=int, default=512, metavar="PX", help="side of a tile (default: %(default)s)"
+        "--size",
+        type=positive,
+        default=512,
+        metavar="PX",
+        help="side of a tile (default: %(default)s)",
     )
     parser.add_argument(
-        "--mpp", type=float, default=0.5, metavar="M", help="um per pixel (default: %(default)s)"
+        "--mpp",
+        type=tile_mpp,
+        default=0.5,
+        metavar="M",
+        help="um/px: 0.5 is a scan at 20x, 0.25 one at 40x (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="another seed makes other tiles (default: %(default)s)"
+        "--seed",
+        type=non_negative,
+        default=0,
+        metavar="S",
+        help="another seed makes other tiles (default: %(default)s)",
     )
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)"
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes to draw with; the files do not depend on it (default: %(default)s)",
     )
-    args = parser.parse_args()
-    check_arguments(args)
-    return args
+    return parser.parse_args()
 
 
-def check_arguments(args):
-    """Raise InputError where a number makes no sense."""
-    for name, least in (
-        *((split, 0) for split in SPLITS),
-        ("size", 1),
-        ("seed", 0),
-        ("workers", 1),
-    ):
-        value = getattr(args, name)
-        if value < least:
-            raise InputError(f"--{name} is {value}; expected a whole number of at least {least}.")
-    if not 0.05 <= args.mpp <= 4:
-        raise InputError(
-            f"--mpp is {args.mpp}; expected um per pixel from 0.05 to 4 (a 20x scan has about 0.5)."
+def non_negative(text):
+    """Whole number of at least 0, as typed."""
+    return whole_number(text, least=0)
+
+
+def positive(text):
+    """Whole number of at least 1, as typed."""
+    return whole_number(text, least=1)
+
+
+def whole_number(text, *, least):
+    """Whole number as typed, or the error that argparse shows."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least {least}")
+    return number
+
+
+def tile_mpp(text):
+    """um/px as typed, or the error that argparse shows."""
+    mpp = pixel_size_um(text)
+    if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is out of range; expected {MPP_RANGE[0]} to {MPP_RANGE[1]} um/px"
         )
+    return mpp
 
 
 def make_tile(plan, *, image_folder):
@@ -153,10 +181,10 @@ def draw_tile(plan):
     """The tile of a plan: glass, healthy or fatty, of a stain of its own."""
     rng = np.random.default_rng([plan.seed, SPLITS.index(plan.split), plan.index])
     fat_fraction = math.exp(rng.uniform(*np.log(FAT_FRACTION)))
-    glass_fraction = 0.45 if rng.uniform() < GLASS_BORDER_SHARE else 0.0
-    if plan.index % HEALTHY_PERIOD == 2:
+    glass_fraction = BORDER_GLASS_FRACTION if rng.uniform() < BORDER_SHARE else 0.0
+    if plan.index % PERIOD in HEALTHY_TILES:
         fat_fraction = 0.0
-    if plan.index % GLASS_PERIOD == 4:
+    if plan.index % PERIOD in GLASS_TILES:
         glass_fraction = 1.0
     liver = random_liver(
         rng, mpp=plan.mpp, fat_fraction=fat_fraction, glass_fraction=glass_fraction

@@ -8,8 +8,9 @@ from scipy import ndimage, spatial
 from steatosis_d2.data.synthetic.layout import glass_map, scatter, vessel_maps
 from steatosis_d2.data.synthetic.noise import place_ids, smooth_noise_at, uniform
 
+SMALLEST_RADIUS_UM = 0.75
 MAX_RADIUS_UM = 30.0
-MAX_OUTLINE = 1.13  # no outline reaches farther from its centre than this many radii
+MAX_OUTLINE = 1.165  # no outline reaches farther from its centre than this many radii
 ROOM_STEP_UM = 4.0
 MEMBRANE_UM = (0.1, 1.0)
 
@@ -23,6 +24,7 @@ class SizeClass:
         name (str): of the class.
         pitch_um (float): side of the grid's cells.
         diameter_um (tuple): smallest and largest.
+        skew (float): above 1 small ones, below 1 large ones are the more frequent.
         zone_um (float): scale of the dense and the sparse places.
         margin_um (float): how far outside a window a candidate can still matter.
         saturation (tuple): (most, rate): candidates present with probability p cover the share
@@ -32,6 +34,7 @@ class SizeClass:
     name: str
     pitch_um: float
     diameter_um: tuple[float, float]
+    skew: float
     zone_um: float
     margin_um: float
     saturation: tuple[float, float]
@@ -40,15 +43,16 @@ class SizeClass:
 # A droplet in the window is cut by neighbours up to 75 um outside it; their sizes depend on
 # larger ones farther out, and so on: the margins add up from the last class to the clumps.
 SIZE_CLASSES = (
-    SizeClass("macro", 34.0, (20.0, 2 * MAX_RADIUS_UM), 90.0, 200.0, (0.45, 2.0)),
-    SizeClass("medium", 15.0, (8.0, 20.0), 60.0, 115.0, (0.35, 2.0)),
-    SizeClass("small", 6.5, (1.5, 8.0), 25.0, 90.0, (0.25, 1.5)),
+    SizeClass("macro", 31.0, (20.0, 2 * MAX_RADIUS_UM), 1.3, 90.0, 200.0, (0.44, 2.3)),
+    SizeClass("medium", 15.0, (8.0, 20.0), 1.3, 60.0, 115.0, (0.37, 1.8)),
+    SizeClass("small", 6.5, (2 * SMALLEST_RADIUS_UM, 8.0), 0.6, 25.0, 90.0, (0.325, 1.8)),
 )
 CLUMP_PITCH_UM = 100.0
 CLUMP_REACH_UM = 100.0  # from a clump's place to its farthest member
 CLUMP_MARGIN_UM = 300.0
 CLUMP_RADIUS_UM = (1.5, 11.0)
 CLUMP_MEMBERS = 9
+CLUMP_COVER = 0.041  # share of the tissue covered if each grid cell has its clump; measured
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,13 @@ def place_droplets(anatomy, window):
         return placed
     room_um = _room(anatomy, window.padded(CLUMP_MARGIN_UM + CLUMP_PITCH_UM + CLUMP_REACH_UM))
     candidates, clumps = _clump_candidates(anatomy, window.padded(CLUMP_MARGIN_UM))
-    placed = _fit(candidates, clumps, placed, room_um, smallest_um=CLUMP_RADIUS_UM[0] / 2)
+    placed = _fit(candidates, clumps, placed, room_um, smallest_um=SMALLEST_RADIUS_UM)
     for size_class, density in zip(SIZE_CLASSES, _densities(anatomy), strict=True):
         candidates = _candidates(
             anatomy, window.padded(size_class.margin_um), size_class, density=density
         )
-        smallest_um = size_class.diameter_um[0] / 2
+        # Squeezed between neighbours, a droplet may be half as large as its class begins.
+        smallest_um = max(SMALLEST_RADIUS_UM, size_class.diameter_um[0] / 4)
         fitted = _fit(candidates, candidates.ids, placed, room_um, smallest_um=smallest_um)
         placed = Droplets.concatenate([placed, fitted])
     return placed
@@ -180,17 +185,22 @@ def _room(anatomy, window):
 
 def _densities(anatomy):
     """Probability of a candidate, for each size class, that gives the wanted fat."""
-    small_share = (1 - anatomy.macro_share) / 2
-    free = 1.0
+    clumped = CLUMP_COVER * _clump_chance(anatomy)
+    single, free = max(anatomy.fat_fraction - clumped, 0), 1 - clumped
+    other_share = (1 - anatomy.macro_share) / 2
     densities = []
     for size_class, share in zip(
-        SIZE_CLASSES, (anatomy.macro_share, small_share, small_share), strict=True
+        SIZE_CLASSES, (anatomy.macro_share, other_share, other_share), strict=True
     ):
-        cover = anatomy.fat_fraction * share
+        cover = single * share
         most, rate = size_class.saturation
         densities.append(-np.log(max(1 - cover / free / most, 0.02)) / rate)
         free -= cover
     return densities
+
+
+def _clump_chance(anatomy):
+    return min(0.9, 4 * anatomy.fat_fraction)
 
 
 def _candidates(anatomy, window, size_class, *, density):
@@ -202,15 +212,16 @@ def _candidates(anatomy, window, size_class, *, density):
     present = uniform(ids, "present") < density * np.clip(1 + 0.6 * zone, 0, 2)
     ids, y_um, x_um = ids[present], y_um[present], x_um[present]
     smallest_um, largest_um = size_class.diameter_um
-    # Small ones are the most frequent within each class too.
-    diameter_um = smallest_um * (largest_um / smallest_um) ** (uniform(ids, "diameter") ** 1.3)
+    diameter_um = smallest_um * (largest_um / smallest_um) ** (
+        uniform(ids, "diameter") ** size_class.skew
+    )
     return Droplets(ids, y_um, x_um, diameter_um / 2)
 
 
 def _clump_candidates(anatomy, window):
     """Members of the clumps (chains, rings, packs), and the clump of each."""
     clumps, y_um, x_um = scatter(anatomy.seed, "clump", window, pitch_um=CLUMP_PITCH_UM)
-    present = uniform(clumps, "present") < min(0.9, 4 * anatomy.fat_fraction)
+    present = uniform(clumps, "present") < _clump_chance(anatomy)
     clumps, y_um, x_um = (column[present][:, None] for column in (clumps, y_um, x_um))
     member = np.arange(CLUMP_MEMBERS)
     size = 2 + np.floor((CLUMP_MEMBERS - 1) * uniform(clumps, "size"))
@@ -275,8 +286,8 @@ def _limits(droplets, others, *, groups=None):
     limits_um = np.full(len(droplets), np.inf)
     if len(droplets) == 0 or len(others) == 0:
         return limits_um
-    # Between 15% of its radius apart and 30% overlapping, each as it likes.
-    room_share = 1.15 - 0.45 * uniform(droplets.ids, "overlap")
+    # Between 10% of its radius apart and 30% overlapping, each as it likes.
+    room_share = 1.1 - 0.4 * uniform(droplets.ids, "overlap")
     one, other = _neighbours(
         droplets, others, others.radius_um + room_share.max() * droplets.radius_um.max()
     )

@@ -7,9 +7,9 @@ a part of a larger one.
 """
 
 from dataclasses import dataclass, fields
+from statistics import NormalDist
 
 import numpy as np
-from scipy import stats
 
 from steatosis_d2.data.synthetic.noise import place_ids, smooth_noise, uniform
 
@@ -188,7 +188,7 @@ def glass_map(anatomy, y_um, x_um):
 
     rough = noise("rough", 22.0) + np.float32(0.5) * noise("ragged", 6.0)
     if anatomy.glass_fraction > 0:
-        level = stats.norm.ppf(anatomy.glass_fraction)
+        level = NormalDist().inv_cdf(anatomy.glass_fraction)
         glass |= noise("glass", 260.0) + np.float32(0.06) * rough < np.float32(level)
     if anatomy.tear_density > 0:
         # A tear follows a zero line of one field and opens where another is high.
@@ -275,7 +275,7 @@ def cell_maps(anatomy, y_um, x_um):
     row, y = _cell_coordinates(y_um, rows)
     column, x = _cell_coordinates(x_um, columns)
     wave = [
-        np.float32(0.02) * smooth_noise(anatomy.seed, f"cell wave {axis}", y_um, x_um, scale_um=4.0)
+        np.float32(0.05) * smooth_noise(anatomy.seed, f"cell wave {axis}", y_um, x_um, scale_um=5.0)
         for axis in "yx"
     ]
     y, x = y[:, None] + wave[0], x[None, :] + wave[1]

@@ -109,8 +109,10 @@ def draw_ground(anatomy, look, frame):
     cells = cell_maps(anatomy, y_um, x_um)
     depth, vessel_blood = vessel_maps(anatomy, y_um, x_um)
     glass = glass_map(anatomy, y_um, x_um)
-    swelling = smooth_noise(anatomy.seed, "swelling", y_um, x_um, scale_um=9.0)
-    half_um = F(look.sinusoid_um / 2) * (F(0.7) + F(0.6) * swelling)
+    # A sinusoid swells and closes along its way.
+    swelling = smooth_noise(anatomy.seed, "swelling", y_um, x_um, scale_um=11.0)
+    ragged = smooth_noise(anatomy.seed, "ragged slit", y_um, x_um, scale_um=1.8)
+    half_um = F(look.sinusoid_um / 2) * (F(0.6) + F(0.8) * swelling + F(0.25) * ragged)
     tissue = (depth > 1) & ~glass
     sinusoid = np.clip((half_um - cells.border_um) / F(0.8), 0, 1)
     sinusoid *= (cells.edge < SINUSOID_SHARE) & tissue
@@ -145,17 +147,18 @@ def draw_stains(anatomy, look, frame, ground, fat, fat_clear):
         Stains: of the frame's shape.
     """
     eosin, hematoxylin = _draw_cytoplasm(anatomy, look, frame, ground)
-    rim = _rim(fat, frame.mpp) * np.clip(0.5 + 0.25 * _noise(anatomy, frame, "rim", 12.0), 0, 1)
+    rim = _rim(fat, frame.mpp) * np.clip(0.25 + 0.2 * _noise(anatomy, frame, "rim", 12.0), 0, 1)
     eosin += rim
     hematoxylin += F(0.5) * rim
     tissue = F(1) - np.maximum(ground.clear, fat_clear)
     nuclei = _blob_map(_nuclei(anatomy, look, frame, ground, fat), frame)
     chromatin = 0.9 + 0.18 * _noise(anatomy, frame, "chromatin", 0.8)
     hematoxylin = hematoxylin * (1 - nuclei) * tissue + nuclei * chromatin
-    eosin = eosin * (1 - F(0.5) * nuclei) * tissue
-    cells_of_blood = _blob_map(_red_cells(anatomy, frame, ground, fat), frame)
-    visible = F(1) - cells_of_blood
-    return Stains(hematoxylin * visible, eosin * visible, cells_of_blood)
+    eosin = eosin * (1 - F(0.4) * np.minimum(nuclei, 1)) * tissue
+    # Red cells stay in their vessel, and the tissue at its edge shines through them.
+    opening = np.maximum(np.minimum(2 * ground.sinusoid, 1), ground.depth < 0)
+    red = _blob_map(_red_cells(anatomy, frame, ground, fat), frame) * opening
+    return Stains(hematoxylin * (1 - red), eosin * (1 - red), red)
 
 
 def expose(anatomy, look, frame, stains):
@@ -195,26 +198,32 @@ def _noise(anatomy, frame, name, scale_um):
 def _draw_cytoplasm(anatomy, look, frame, ground):
     """Eosin and hematoxylin of the tissue between the nuclei."""
     cells = ground.cells
-    grain = _noise(anatomy, frame, "grain", 0.7) + _noise(anatomy, frame, "coarse grain", 1.6)
+    grain = _noise(anatomy, frame, "grain", 0.6) + F(0.7) * _noise(anatomy, frame, "lumps", 1.4)
     lobule = _noise(anatomy, frame, "lobule", 60.0)
-    line = np.clip(1 - cells.border_um / F(0.9), 0, 1) * F(look.border_contrast)
-    eosin = 1 + F(look.granularity) * grain + F(0.08) * lobule
-    eosin += F(look.cell_contrast) * (cells.shade - F(0.5)) + F(0.3) * line
-    hematoxylin = 0.2 + F(0.05) * grain + F(0.05) * _noise(anatomy, frame, "basophilia", 8.0)
-    hematoxylin += F(0.15) * line
+    line = np.clip(F(1.2) - cells.border_um / F(0.7), 0, 1) * F(look.border_contrast)
+    line *= np.clip(F(0.6) + F(0.3) * _noise(anatomy, frame, "border", 6.0), 0, 1)
+    eosin = 1 + F(look.granularity) * grain + F(0.08) * lobule + F(0.6) * line
+    eosin += F(look.cell_contrast) * (cells.shade - F(0.5))
+    basophilia = _noise(anatomy, frame, "basophilia", 8.0)
+    hematoxylin = 0.1 + F(0.25 * look.granularity) * grain + F(0.03) * basophilia + F(0.2) * line
     if look.clearing > 0:
-        flocs = _noise(anatomy, frame, "flocs", 2.2) + 0.7 * _noise(
-            anatomy, frame, "fine flocs", 0.9
-        )
-        pale = F(2.5 * look.clearing) - 2 + flocs + 2 * (cells.shade - F(0.5))
-        pale = np.clip(pale, 0, 1) * np.clip(cells.border_um - F(1.0), 0, 1)
-        eosin *= 1 - F(0.75) * pale
-        hematoxylin *= 1 - F(0.75) * pale
-    # Fibres of a vessel's wall run along it.
-    fibres = np.abs((ground.depth * 4 + _noise(anatomy, frame, "fibres", 6.0)) % 1 - F(0.5))
-    eosin = np.where(ground.wall, F(0.75) + F(0.8) * fibres, eosin)
-    hematoxylin = np.where(ground.wall, F(0.1) + F(0.2) * fibres, hematoxylin)
+        pale = _pale_cytoplasm(anatomy, look, frame, cells)
+        eosin *= 1 - pale
+        hematoxylin *= 1 - pale
+    fibres = _noise(anatomy, frame, "fibres", 5.0) + ground.depth * 3
+    fibres = np.abs(fibres % 1 - F(0.5)) * np.abs(_noise(anatomy, frame, "bundles", 9.0))
+    wall_eosin = F(0.75) + F(0.5) * fibres + F(0.6 * look.granularity) * grain
+    eosin = np.where(ground.wall, wall_eosin, eosin)
+    hematoxylin = np.where(ground.wall, F(0.05) + F(0.2) * fibres, hematoxylin)
     return np.maximum(eosin, 0), np.maximum(hematoxylin, 0)
+
+
+def _pale_cytoplasm(anatomy, look, frame, cells):
+    """Share of the dye that glycogen keeps out: a white web that spares the cells' borders."""
+    web = _noise(anatomy, frame, "web", 2.0) + F(0.7) * _noise(anatomy, frame, "fine web", 0.8)
+    pale = F(0.4) * web + F(1.6 * look.clearing - 0.8) + F(1.2) * (cells.shade - F(0.5))
+    inside = np.clip((cells.border_um - F(0.8)) / F(1.5), 0, 1)
+    return F(0.85) * np.clip(pale, 0, 1) * inside
 
 
 def _rim(fat, mpp):
@@ -235,8 +244,9 @@ def _nuclei(anatomy, look, frame, ground, fat):
         x_um=x_um + 4 * uniform(ids, "nucleus x") - 2,
         long_um=2.9 + 1.2 * size + 1.2 * size**8,
         short_um=(2.9 + 1.2 * size + 1.2 * size**8) * (0.8 + 0.2 * uniform(ids, "roundness")),
-        strength=0.5 + 0.4 * uniform(ids, "nucleus strength"),
-        softness_um=0.8,
+        strength=0.55 + 0.5 * uniform(ids, "nucleus strength"),
+        softness_um=0.6,
+        hollow=0.25,
     )
     free = (ground.clear < 0.3) & ~ground.wall & ~fat
     hepatocytes = hepatocytes[uniform(ids, "cut") < 0.85 * hepatocytes.sample(free, frame)]
@@ -248,7 +258,7 @@ def _nuclei(anatomy, look, frame, ground, fat):
         x_um=x_um,
         long_um=1.8 + 2.6 * length,
         short_um=1.9 - 0.8 * length * uniform(ids, "slimness"),
-        strength=0.9 + 0.5 * uniform(ids, "strength"),
+        strength=0.9 + 0.4 * uniform(ids, "strength"),
         softness_um=0.5,
     )
     lining = (ground.sinusoid > 0) & (ground.clear < 0.9)
@@ -284,6 +294,7 @@ class _Blobs:
     short_um: np.ndarray
     strength: np.ndarray
     softness_um: float
+    hollow: float = 0.0  # how much paler than its edge a blob is inside, 0 to 1
 
     def __getitem__(self, index):
         return _Blobs(
@@ -294,6 +305,7 @@ class _Blobs:
             short_um=self.short_um[index],
             strength=self.strength[index],
             softness_um=self.softness_um,
+            hollow=self.hollow,
         )
 
     def sample(self, values, frame):
@@ -322,5 +334,6 @@ def _blob_map(groups, frame):
             across = (cosines[k] * dy - sines[k] * dx) / short_um
             inside_um = (1 - np.sqrt(along * along + across * across)) * short_um
             blob = blobs.strength[k] * np.clip(inside_um / blobs.softness_um + 0.5, 0, 1)
+            blob -= blobs.hollow * blob * np.clip(inside_um - 0.6, 0, 1)
             drawn[here] = np.maximum(drawn[here], blob)
     return drawn

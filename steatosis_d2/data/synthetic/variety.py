@@ -26,8 +26,8 @@ def random_liver(rng, *, mpp, fat_fraction, glass_fraction=0.0):
     anatomy = Anatomy(
         seed=int(rng.integers(2**63)),
         fat_fraction=fat_fraction,
-        # Much fat is mostly large droplets; little fat is of any kind.
-        macro_share=float(rng.uniform(min(1.5 * fat_fraction, 0.6), 0.9)),
+        # Much fat cannot all be in small droplets.
+        macro_share=float(rng.uniform(fat_fraction, 0.9)),
         glass_fraction=glass_fraction,
         tear_density=float(rng.uniform(0, 0.6)),
         vessel_density=float(rng.uniform(0.1, 0.7)),
@@ -45,22 +45,22 @@ def random_look(rng):
     Returns:
         Look: drawn from the ranges that :func:`random_liver` names.
     """
-    eosin = float(np.exp(rng.normal(np.log(0.68), 0.28)).clip(0.4, 1.15))
-    hematoxylin = 0.75 + 0.8 * eosin + rng.uniform(-0.2, 0.3)
+    eosin = float(np.exp(rng.normal(np.log(0.7), 0.33)).clip(0.38, 1.2))
+    hematoxylin = 0.95 + 0.9 * eosin + rng.uniform(-0.2, 0.3)
     brightness = rng.uniform(228, 246)
     return Look(
         white_rgb=tuple((brightness + rng.uniform(-3, 3, 3)).tolist()),
-        hematoxylin_od=_density(hematoxylin, rng.uniform(0.6, 0.8), rng.uniform(0.48, 0.58)),
-        eosin_od=_density(eosin, rng.uniform(0.1, 0.28), rng.uniform(0.35, 0.62)),
+        hematoxylin_od=_density(hematoxylin, rng.uniform(0.6, 0.8), rng.uniform(0.5, 0.6)),
+        eosin_od=_density(eosin, rng.uniform(0.08, 0.32), rng.uniform(0.38, 0.7)),
         blood_od=_density(rng.uniform(0.9, 1.7), rng.uniform(0.06, 0.12), rng.uniform(0.62, 0.8)),
-        granularity=float(rng.uniform(0.06, 0.2)),
+        granularity=float(rng.uniform(0.06, 0.18)),
         cell_contrast=float(rng.uniform(0.05, 0.4)),
         border_contrast=float(rng.uniform(0.0, 1.0)),
-        clearing=float(max(0.0, rng.uniform(-0.6, 0.8))),
-        sinusoid_um=float(rng.uniform(1.0, 4.5)),
+        clearing=float(max(0.0, rng.uniform(-0.8, 0.9))),
+        sinusoid_um=float(rng.uniform(1.5, 6.0)),
         congestion=float(rng.uniform(0, 0.8)),
         cellularity=float(rng.uniform(0.2, 0.8)),
-        blur_um=float(rng.uniform(0.15, 0.5)),
+        blur_um=float(rng.uniform(0.12, 0.42)),
         noise=float(rng.uniform(0.5, 3)),
     )
 
