@@ -67,12 +67,16 @@ def read_with_tifffile(path):
         ndarray: as stored, of any type and number of dimensions.
 
     Raises:
-        ValueError: it is not a TIFF file at all.
+        ValueError: it is not a TIFF file at all, or has no pixels. What else tifffile raises on
+            a damaged file depends on the damage.
     """
     if path.suffix.lower() not in {".tif", ".tiff"}:
         raise ValueError("not an image file")
     with path.open("rb") as file:
-        return tifffile.imread(file)
+        pixels = tifffile.imread(file)
+    if pixels.size == 0:
+        raise ValueError("it holds no pixels")
+    return pixels
 
 
 @contextlib.contextmanager
@@ -92,7 +96,7 @@ def unreadable_as_input_error(path, *, kind, expected):
         yield
     except FileNotFoundError:
         raise InputError(f"{kind} '{path}' does not exist; check the path.") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # struct.error, ZeroDivisionError, ...: damage has many names
         raise InputError(
             f"{kind} '{path}' cannot be read ({error}); expected a whole {expected} file. "
             "Export or copy it again."
