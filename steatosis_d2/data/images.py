@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
-from skimage import color, util
+from skimage import color
 
 from steatosis_d2.errors import InputError
 
@@ -49,7 +49,7 @@ def read_image_rgb(path):
         ndarray: uint8, shape (H, W, 3), RGB.
 
     Raises:
-        InputError: the file is missing, truncated or no image.
+        InputError: the file is missing, truncated, no image, or has neither 8 nor 16 bits.
     """
     with unreadable_as_input_error(path, kind="image", expected="PNG, JPEG, WebP, BMP or TIFF"):
         pixels = _read_pixels(_as_path(path))
@@ -108,29 +108,44 @@ def _as_path(path):
 
 
 def _read_pixels(path):
-    """Pixels as stored: (H, W) or (H, W, C), 8 or 16 bit."""
+    """Pixels as stored: (H, W) or (H, W, C)."""
     try:
         with path.open("rb") as file, Image.open(file) as image:
             upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16-bit grey, which convert("RGB") would clip
-                return np.asarray(upright).astype(np.uint16)
+            if upright.mode[0] in "IF":  # 16 and 32-bit grey, which convert("RGB") would clip
+                return _as_uint16_if_it_fits(np.asarray(upright))
             return np.asarray(upright.convert("RGB"))
     except UnidentifiedImageError:
         return read_with_tifffile(path)
 
 
+def _as_uint16_if_it_fits(pixels):
+    """Some releases of Pillow read 16-bit PNG as 32-bit integers."""
+    if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
+        return pixels.astype(np.uint16)
+    return pixels
+
+
 def _as_rgb(pixels, path):
-    if pixels.dtype == np.uint16 and 0 < pixels.max() < 4096:
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise InputError(
+            f"image '{path}' holds {pixels.dtype} values from {pixels.min()} to {pixels.max()}; "
+            "expected 8 or 16 bits a channel. Convert it to one of them."
+        )
+    if pixels.ndim == 2:
+        pixels = color.gray2rgb(pixels)
+    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+        raise InputError(
+            f"image '{path}' has shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4). "
+            "Export one plane of the stack."
+        )
+    image = pixels[..., :3]
+    if image.dtype == np.uint8:
+        return image
+    if 0 < image.max() < 4096:
         logger.warning(
             "'%s' is stored with 16 bits but uses 12 or fewer; it is scaled from the full 16-bit "
             "range and will look dark. Stretch its contrast first if that is not meant.",
             path,
         )
-    if pixels.ndim == 2:
-        return color.gray2rgb(util.img_as_ubyte(pixels))
-    if pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-        return util.img_as_ubyte(pixels[..., :3])
-    raise InputError(
-        f"image '{path}' has shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4). "
-        "Export one plane of the stack."
-    )
+    return (image >> 8).astype(np.uint8)
