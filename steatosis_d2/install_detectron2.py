@@ -9,6 +9,7 @@ COCOeval) are not in it, and Mask R-CNN needs none of them: NMS and ROIAlign are
 """
 
 import importlib.util
+import logging
 import subprocess
 import sys
 import sysconfig
@@ -52,6 +53,8 @@ def require_detectron2():
         raise Detectron2MissingError(MISSING.format(python=sys.executable))
     for message in THIRD_PARTY_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    # Detectron2 asks torch whether it is traced, through a function that torch has renamed.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 def main():

@@ -17,13 +17,17 @@ if [ -z "$python" ]; then
     exit 1
 fi
 
+constraints="--constraint constraints.txt"
+"$python" -m venv .venv
 if has_detectron2 "$python"; then
-    echo "Detectron2 of $python is kept, and so are its torch and torchvision."
+    # Not if $python is itself a virtual environment: another one does not see its packages.
     "$python" -m venv --system-site-packages .venv
-    constraints=""
-else
-    "$python" -m venv .venv
-    constraints="--constraint constraints.txt"
+    if has_detectron2 .venv/bin/python; then
+        echo "Detectron2 of $python is kept, and so are its torch and torchvision."
+        constraints=""
+    else
+        "$python" -m venv --clear .venv
+    fi
 fi
 echo "Installing into .venv: about 6 GB with torch, a few minutes."
 # shellcheck disable=SC2086  (no constraints means no argument)

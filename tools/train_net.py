@@ -10,6 +10,8 @@ with exit_cleanly():  # says how to get Detectron2 where it is missing
 
 import torch
 from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 EXAMPLES = """
 examples:
@@ -56,6 +58,7 @@ def main(arguments):
     cfg = load_config(arguments.config_file, arguments.opts)
     cfg.freeze()
     default_setup(cfg, arguments)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="steatosis_d2")
     if arguments.eval_only:
         model = Trainer.build_model(cfg)
         SafeCheckpointer(

@@ -32,7 +32,9 @@ class SafeCheckpointer(DetectionCheckpointer):
     unless ``allow_pickle`` says that the maker is trusted.
     """
 
-    def __init__(self, model, save_dir="", *, allow_pickle=False, strict=False, **kwargs):
+    def __init__(
+        self, model, save_dir="", *, allow_pickle=False, strict=False, resumable=True, **kwargs
+    ):
         """
         Args:
             model (nn.Module): the network.
@@ -40,9 +42,12 @@ class SafeCheckpointer(DetectionCheckpointer):
             allow_pickle (bool): read ``.pkl`` files from other places than Detectron2's.
             strict (bool): every tensor of the network must be in the file with its shape, and
                 no other: for evaluation, where a missing one makes the figures meaningless.
+            resumable (bool): whether ``--resume`` goes on from what is saved; else it is a copy
+                for use, such as the best weights so far.
             kwargs (dict): as for ``DetectionCheckpointer``.
         """
         super().__init__(model, save_dir, **kwargs)
+        self.resumable = resumable
         self.allow_pickle = allow_pickle
         self.strict = strict
 
@@ -74,7 +79,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             self.strict = strict
 
     def save(self, name, **kwargs):
-        """Write ``<name>.pth`` into ``save_dir``, whole or not at all; then make it the last."""
+        """Write ``<name>.pth`` into ``save_dir``, whole or not at all."""
         if not self.save_dir or not self.save_to_disk:
             return
         states = {key: item.state_dict() for key, item in self.checkpointables.items()}
@@ -82,7 +87,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         self.logger.info("Saving checkpoint to %s", path)
         with replace_when_done(path) as temporary:
             torch.save({"model": self.model.state_dict(), **states, **kwargs}, temporary)
-        self.tag_last_checkpoint(path.name)
+        if self.resumable:
+            self.tag_last_checkpoint(path.name)
 
     def tag_last_checkpoint(self, last_filename_basename):
         """Name the checkpoint that ``--resume`` takes, whole or not at all."""

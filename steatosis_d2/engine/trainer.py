@@ -39,8 +39,11 @@ class Trainer(DefaultTrainer):
         return built
 
     def _build_best_checkpointer(self):
+        # Weights alone, and not resumable: Detectron2 states the next iteration in them, and
+        # resuming from there would skip one.
+        checkpointer = SafeCheckpointer(self.model, self.cfg.OUTPUT_DIR, resumable=False)
         return hooks.BestCheckpointer(
-            self.cfg.TEST.EVAL_PERIOD, self.checkpointer, self.cfg.TEST.BEST_METRIC
+            self.cfg.TEST.EVAL_PERIOD, checkpointer, self.cfg.TEST.BEST_METRIC
         )
 
     @classmethod
