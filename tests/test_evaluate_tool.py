@@ -150,6 +150,7 @@ def test_a_missing_file_is_one_clear_line(write, tmp_path):
         (["--predictions", "a.json"], "--ground-truth"),
         (["--ground-truth", "g", "--predictions", "a.json", "b/a.json"], "one name"),
         (["--ground-truth", "g", "--predictions", "a", "b", "--plots", "p"], "at a time"),
+        (["--ground-truth", "g", "--predictions", "a", "--score-threshold", "nan"], "'nan'"),
     ],
 )
 def test_wrong_usage_exits_with_2(arguments, message):
@@ -232,3 +233,14 @@ def test_predictions_come_in_order_of_their_scores():
     [image] = pair(coco({"a.png": []}), predictions)
     assert image.scores.tolist() == [0.7, 0.7, 0.2]
     assert image.predictions == [square(0, 20), square(20, 0), square(0, 0)]
+
+
+def test_neither_torch_nor_detectron2_is_loaded():
+    """Measuring two files must start in a moment, on a machine without a GPU stack."""
+    code = (
+        "import runpy, sys; sys.argv = ['evaluate.py', '--help']\n"
+        f"try: runpy.run_path({str(TOOL)!r}, run_name='__main__')\n"
+        "except SystemExit: print({'torch', 'detectron2', 'matplotlib'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith("set()\n")

@@ -420,7 +420,7 @@ def test_coco_ap_equals_pycocotools_on_files(tmp_path):
     assert coco_ap(images).figures == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("size", [1, 100, 500])
+@pytest.mark.parametrize("size", [1, 20, 100])
 def test_coco_ap_in_pieces_is_that_of_the_whole(monkeypatch, size):
     image = crowded_image(number=300)
     monkeypatch.setattr("steatosis_d2.evaluation.coco_ap.PIECE_INSTANCES", 10**6)

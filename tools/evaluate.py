@@ -2,7 +2,7 @@
 """Measure predictions against truths, both COCO files; no model and no GPU needed."""
 
 import argparse
-import sys
+import math
 from pathlib import Path
 
 from steatosis_d2.data.coco import read_coco
@@ -61,7 +61,7 @@ def parse_arguments():
     )
     parser.add_argument(
         "--score-threshold",
-        type=float,
+        type=finite_number,
         default=0.0,
         metavar="S",
         help="count predictions with this score or more in all figures but COCO AP, which ranks "
@@ -78,6 +78,13 @@ def parse_arguments():
         parser.error("two files of predictions have one name; give each its own, as NAME=FILE")
     arguments.predictions = named
     return arguments
+
+
+def finite_number(text):
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
 
 
 def name_and_path(text):
@@ -115,4 +122,4 @@ def write_results(evaluation, arguments):
 
 if __name__ == "__main__":
     with exit_cleanly():
-        sys.exit(main())
+        main()

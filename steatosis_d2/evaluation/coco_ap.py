@@ -13,7 +13,7 @@ from steatosis_d2.evaluation.matching import sparse_iou
 
 # COCO's own limit is 100 detections an image; a liver tile holds 400 droplets, a slide thousands.
 MIN_DETECTION_LIMIT = 1000
-PIECE_INSTANCES = 500
+PIECE_INSTANCES = 100
 COCO_SIZES = ("", "s", "m", "l")  # all, below 32 x 32 px, below 96 x 96 px, above
 
 
