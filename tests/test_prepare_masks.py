@@ -168,6 +168,7 @@ def test_output_onto_the_source_is_refused(tmp_path, images, run_script):
     assert {path.name: path.read_bytes() for path in images.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_30000_instances_are_written_and_read(tmp_path, run_script):
     """The size of a real training set: 3,000 instances in each of ten label images."""
     labels = np.zeros((300, 500), np.uint16)

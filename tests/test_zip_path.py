@@ -51,6 +51,7 @@ def test_parts_of_the_name(archive):
 
 
 def test_text_names_the_zip_file(archive, tmp_path):
+    assert str(ZipPath(archive)) == f"{tmp_path}/data.zip"
     assert str(ZipPath(archive) / "top/a") == f"{tmp_path}/data.zip/top/a"
 
 

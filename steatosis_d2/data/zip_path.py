@@ -30,7 +30,7 @@ class ZipPath:
         return ZipPath(self.archive, self.at / name, self.children)
 
     def __str__(self):
-        return f"{self.archive.filename}/{self.at}"
+        return str(PurePosixPath(self.archive.filename) / self.at)
 
     @property
     def name(self):
