@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from steatosis_d2.data.synthetic import Anatomy, Look, SyntheticLiver, random_liver
+from steatosis_d2.data.synthetic.fat import draw_droplets
+from steatosis_d2.data.synthetic.layout import Frame, vessel_maps
 from steatosis_d2.data.synthetic.noise import (
     pixel_noise,
     place_ids,
@@ -48,8 +50,9 @@ def assert_same_window(small, large, rows, columns):
     np.testing.assert_array_equal(identities(small), identities(large)[rows, columns])
 
 
-def identities(window):
-    return np.concatenate([[0], window.droplet_ids]).astype(np.uint64)[window.labels]
+def identities(drawn):
+    """Each pixel's droplet as known on the whole slide, 0 for none."""
+    return np.concatenate([np.zeros(1, np.uint64), drawn.droplet_ids])[drawn.labels]
 
 
 @settings(max_examples=12, deadline=None)
@@ -68,6 +71,28 @@ def test_any_window_shows_what_the_larger_rendering_shows(seed, mpp, top, left, 
     )
     rows, columns = slice(top, top + height), slice(left, left + width)
     assert_same_window(window, large_window(seed, mpp), rows, columns)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_small_frames_hold_the_droplets_of_the_large_one(seed):
+    """No neighbour far outside a frame is forgotten: sizes and borders come out the same."""
+    anatomy = crowded_liver(seed).anatomy
+    large = draw_droplets(anatomy, Frame(0, 0, 300, 300, 2.0))
+    for top, left in ((0, 0), (150, 20), (260, 260)):
+        small = draw_droplets(anatomy, Frame(top, left, 40, 40, 2.0))
+        part = (slice(top, top + 40), slice(left, left + 40))
+        np.testing.assert_array_equal(identities(small), identities(large)[part])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_small_frames_hold_the_vessels_of_the_large_one(seed):
+    anatomy = crowded_liver(seed).anatomy
+    axis_um = np.arange(600) * 2.0
+    depth, _ = vessel_maps(anatomy, axis_um, axis_um)
+    for start in range(0, 600, 100):
+        part, _ = vessel_maps(anatomy, axis_um[start : start + 100], axis_um)
+        np.testing.assert_array_equal(part < 0, depth[start : start + 100] < 0)
+        np.testing.assert_array_equal(part <= 1, depth[start : start + 100] <= 1)
 
 
 @pytest.mark.slow

@@ -20,13 +20,13 @@ class Fat:
     Attributes:
         labels (ndarray): int32, shape (H, W), 0 or the droplet's index in the columns plus 1.
         clear (ndarray): float32, shape (H, W), 1 where no tissue veils the fat, 0 without fat.
-        ids (ndarray): uint64, shape (N,).
+        droplet_ids (ndarray): uint64, shape (N,).
         diameters_um (ndarray): float64, shape (N,), before neighbours cut them.
     """
 
     labels: np.ndarray
     clear: np.ndarray
-    ids: np.ndarray
+    droplet_ids: np.ndarray
     diameters_um: np.ndarray
 
 

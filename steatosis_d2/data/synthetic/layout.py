@@ -13,6 +13,8 @@ import numpy as np
 
 from steatosis_d2.data.synthetic.noise import place_ids, smooth_noise, uniform
 
+VESSEL_PITCH_UM = 240.0
+VESSEL_REACH_UM = 220.0  # (45 um radius + 43 um wall + 20 um ragged) x 2 for the longest ellipse
 CELLS = "cell"
 CELL_PITCH_UM = 21.0
 CELL_JITTER = 0.75
@@ -213,18 +215,20 @@ def vessel_maps(anatomy, y_um, x_um):
     """
     depth = np.full((len(y_um), len(x_um)), 9, np.float32)
     blood = np.zeros_like(depth)
-    window = Window(y_um[0], x_um[0], y_um[-1], x_um[-1]).padded(150.0)
-    ids, centre_y_um, centre_x_um = scatter(anatomy.seed, "vessel", window, pitch_um=240.0)
+    window = Window(y_um[0], x_um[0], y_um[-1], x_um[-1]).padded(VESSEL_REACH_UM)
+    ids, centre_y_um, centre_x_um = scatter(
+        anatomy.seed, "vessel", window, pitch_um=VESSEL_PITCH_UM
+    )
     present = np.flatnonzero(uniform(ids, "present") < anatomy.vessel_density)
     ragged = smooth_noise(anatomy.seed, "vessel outline", y_um, x_um, scale_um=14.0)
     for k in present:
         vessel = ids[k : k + 1]
-        radius_um = 8 + 42 * uniform(vessel, "radius") ** 2.5
-        wall_um = 2.5 + 0.5 * radius_um * uniform(vessel, "wall") ** 2
+        radius_um = 8 + 37 * uniform(vessel, "radius") ** 2.5
+        wall_um = 2.5 + 0.9 * radius_um * uniform(vessel, "wall") ** 3
         distance_um = _ellipse_distance(
             vessel, radius_um, y_um - centre_y_um[k], x_um - centre_x_um[k]
         )
-        ragged_um = (0.06 * radius_um).astype(np.float32) * ragged
+        ragged_um = (0.12 * radius_um).astype(np.float32) * ragged
         this = (distance_um + ragged_um) / wall_um.astype(np.float32)
         nearer = this < depth
         depth[nearer] = this[nearer]
@@ -235,7 +239,7 @@ def vessel_maps(anatomy, y_um, x_um):
 def _ellipse_distance(ellipse, radius_um, y_um, x_um):
     """Distance from the outline of one random ellipse, roughly in um, shape (H, W)."""
     turn = 2 * np.pi * uniform(ellipse, "turn")
-    stretch = 1 + 1.5 * uniform(ellipse, "stretch") ** 2
+    stretch = 1 + uniform(ellipse, "stretch")
     along = (np.cos(turn) * x_um + (np.sin(turn) * y_um)[:, None]) / stretch
     across = np.cos(turn) * y_um[:, None] - np.sin(turn) * x_um
     return (np.sqrt(along * along + across * across) - radius_um).astype(np.float32)

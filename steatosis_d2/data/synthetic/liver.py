@@ -134,10 +134,10 @@ def _pieces(height, width):
 
 def _relabel(fat, diameters_um):
     """Labels of a piece in the numbering of its window, to which its new droplets are added."""
-    window_labels = np.zeros(len(fat.ids) + 1, np.int32)
+    window_labels = np.zeros(len(fat.droplet_ids) + 1, np.int32)
     number = {identity: k for k, identity in enumerate(diameters_um, start=1)}
     for label in np.unique(fat.labels[fat.labels > 0]):
-        identity = int(fat.ids[label - 1])
+        identity = int(fat.droplet_ids[label - 1])
         window_labels[label] = number.setdefault(identity, len(number) + 1)
         diameters_um[identity] = float(fat.diameters_um[label - 1])
     return window_labels[fat.labels]

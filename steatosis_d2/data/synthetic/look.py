@@ -41,6 +41,7 @@ class Look:
         sinusoid_um (float): width of the open sinusoids.
         congestion (float): 0 to 1, blood in the sinusoids.
         cellularity (float): 0 to 1, small dark nuclei of other cells.
+        dirt (float): 0 to 1, how dark the out-of-focus smudges on the glass are.
         blur_um (float): standard deviation of the focus blur, at most 0.6.
         noise (float): of the camera, in grey levels.
     """
@@ -56,6 +57,7 @@ class Look:
     sinusoid_um: float = 2.5
     congestion: float = 0.3
     cellularity: float = 0.4
+    dirt: float = 0.2
     blur_um: float = 0.3
     noise: float = 1.5
 
@@ -119,14 +121,16 @@ def draw_ground(anatomy, look, frame):
     plasma = smooth_noise(anatomy.seed, "plasma", y_um, x_um, scale_um=20.0)
     slit = sinusoid * np.clip(F(0.75) + F(0.2) * plasma, 0, 1)
     nothing = glass | (depth < 0)
+    crowd = smooth_noise(anatomy.seed, "blood", y_um, x_um, scale_um=14.0)
     blood = np.where(sinusoid > 0, F(look.congestion), vessel_blood * (depth < 0))
+    blood *= np.clip(F(0.7) + F(0.6) * crowd, 0, 1) * ~glass
     return Ground(
         open=nothing | (slit > 0.6),
-        clear=np.maximum(nothing.astype(F), slit),
+        clear=np.maximum(nothing * (1 - F(0.2) * blood), slit),  # blood's plasma is pinkish
         sinusoid=sinusoid,
         wall=~nothing & ~tissue,
         depth=depth,
-        blood=blood * ~glass,
+        blood=blood,
         cells=cells,
     )
 
@@ -176,10 +180,12 @@ def expose(anatomy, look, frame, stains):
     """
     rows, columns = frame.top + np.arange(frame.height), frame.left + np.arange(frame.width)
     noise = pixel_noise(anatomy.seed, "camera", rows, columns) * F(look.noise * np.sqrt(3))
+    smudge = np.clip(_noise(anatomy, frame, "dirt", 30.0) - 2, 0, 1) * F(0.25 * look.dirt)
     channels = []
     for channel in range(3):
         density = (
-            stains.hematoxylin * F(look.hematoxylin_od[channel])
+            smudge
+            + stains.hematoxylin * F(look.hematoxylin_od[channel])
             + stains.eosin * F(look.eosin_od[channel])
             + stains.blood * F(look.blood_od[channel])
         )

@@ -60,6 +60,7 @@ def random_look(rng):
         sinusoid_um=float(rng.uniform(1.5, 6.0)),
         congestion=float(rng.uniform(0, 0.8)),
         cellularity=float(rng.uniform(0.2, 0.8)),
+        dirt=float(rng.uniform(0, 1) ** 2),
         blur_um=float(rng.uniform(0.12, 0.42)),
         noise=float(rng.uniform(0.5, 3)),
     )
