@@ -20,6 +20,7 @@ DEPENDENCIES = [
     "scikit-image>=0.22",
     "shapely>=2.0",
     "pycocotools>=2.0.7",
+    "faster-coco-eval>=1.6",  # COCO AP; pycocotools computes it where this is absent
     "fvcore>=0.1.5.post20221221",
     "pillow>=10",
     "tifffile>=2023.7",

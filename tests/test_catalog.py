@@ -4,7 +4,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from steatosis_d2.config import load_config
-from steatosis_d2.data.catalog import PREPARED_DATASETS, SPLITS
+from steatosis_d2.data.catalog import PREPARED_DATASETS
+from steatosis_d2.data.splits import SPLITS
 from steatosis_d2.errors import InputError
 
 

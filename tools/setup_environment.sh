@@ -31,5 +31,5 @@ if has_detectron2 "$python"; then
 fi
 echo "Installing into .venv: about 6 GB with torch, a few minutes."
 # shellcheck disable=SC2086  (no constraints means no argument)
-.venv/bin/python -m pip install --quiet $constraints --editable '.[dev]'
+.venv/bin/python -m pip install $constraints --editable '.[dev]'
 .venv/bin/python -m steatosis_d2.install_detectron2

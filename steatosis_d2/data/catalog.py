@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from steatosis_d2.data.coco import read_coco
+from steatosis_d2.data.splits import SPLITS
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
 
@@ -28,7 +29,6 @@ PREPARED_DATASETS = {
     "nucleus_bbbc038": "python datasets/prepare_bbbc038.py --source DIR_OR_ZIP",
     "liver_synthetic": "python datasets/make_synthetic_liver.py",
 }
-SPLITS = ("train", "val", "test")
 
 
 def register_prepared_datasets(root):

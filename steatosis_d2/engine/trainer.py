@@ -1,5 +1,6 @@
 """The training loop: Detectron2's, with this project's data, checkpoints and evaluation."""
 
+import logging
 import weakref
 from pathlib import Path
 
@@ -13,15 +14,35 @@ from detectron2.engine import DefaultTrainer, hooks
 from detectron2.utils import comm
 from torch.nn.utils import clip_grad_norm_
 
-from steatosis_d2.data.catalog import PREPARED_DATASETS, SPLITS
+from steatosis_d2.data.catalog import PREPARED_DATASETS
 from steatosis_d2.data.mapper import InstanceMapper
+from steatosis_d2.data.splits import SPLITS
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
+from steatosis_d2.engine.train_loop import CPUAMPTrainer, cpu_has_bfloat16
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.evaluator import SteatosisEvaluator
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
     """Detectron2's ``DefaultTrainer`` for tiles with hundreds of instances."""
+
+    def __init__(self, cfg):
+        """
+        Args:
+            cfg (CfgNode): ``SOLVER.AMP.ENABLED`` means bfloat16 on a CPU that has it, and
+                float32 on one that has not; on a GPU it is Detectron2's own.
+        """
+        wants_amp_on_cpu = cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu"
+        if wants_amp_on_cpu:
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.SOLVER.AMP.ENABLED = False
+        super().__init__(cfg)
+        if wants_amp_on_cpu and cpu_has_bfloat16():
+            logger.info("The forward pass runs in bfloat16.")
+            self._trainer = CPUAMPTrainer(self.model, self.data_loader, self.optimizer)
 
     def build_hooks(self):
         # DefaultTrainer made a checkpointer of its own just before it calls this; the hooks
