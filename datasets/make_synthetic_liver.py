@@ -36,7 +36,7 @@ SPLITS = tuple(DEFAULT_TILES)
 GLASS_TILES, HEALTHY_TILES, PERIOD = (4,), (2, 8, 14), 20  # by index, in each 20 tiles
 FAT_FRACTION = (0.005, 0.5)
 BORDER_SHARE = 0.25  # of the tiles lie at the border of the tissue
-BORDER_GLASS_FRACTION = 0.45
+BORDER_GLASS_FRACTION = 0.3
 
 
 @dataclass(frozen=True)

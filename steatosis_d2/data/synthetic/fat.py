@@ -86,7 +86,7 @@ def _draw_droplet(droplet, patch, borders):
     names = ("soft", "veil", "veil y", "veil x", "opacity")
     soft, veil, veil_y, veil_x, opacity = (uniform(droplet.ids, name)[0] for name in names)
     towards = np.maximum((veil_y - 0.5) * sine + (veil_x - 0.5) * cosine, 0)
-    veil_um = 0.3 + 1.2 * soft * soft + 1.5 * droplet.radius_um[0] * veil**3 * towards
+    veil_um = 0.3 + 1.2 * soft * soft + 0.8 * droplet.radius_um[0] * veil**3 * towards
     edge = np.clip(depth_um / veil_um, 0, 1)
     smallness = 1 / (1 + (droplet.radius_um[0] / 3.0) ** 2)
     clearness = (1 - 0.7 * opacity * smallness) * (0.35 + 0.65 * edge)
