@@ -8,11 +8,14 @@ from pathlib import Path
 import cv2
 import pytest
 import torch
-from detectron2.engine import DefaultPredictor
+from detectron2.engine import DefaultPredictor, SimpleTrainer
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import EventStorage
 
 from steatosis_d2 import model_zoo
 from steatosis_d2.config import load_config
 from steatosis_d2.engine import Trainer
+from steatosis_d2.engine.train_loop import CPUAMPTrainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -127,6 +130,35 @@ def test_gradient_norm_over_all_parameters_is_clipped(disks):
         parameter.grad = torch.full_like(parameter, 2.0)
     optimizer.step()
     assert torch.cat([item.grad.flatten() for item in parameters]).norm() == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("processor_has_it", "loop"), [(True, CPUAMPTrainer), (False, SimpleTrainer)]
+)
+def test_mixed_precision_on_the_cpu_needs_a_processor_that_has_it(
+    processor_has_it, loop, disks, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("steatosis_d2.engine.trainer.cpu_has_bfloat16", lambda: processor_has_it)
+    options = [*TINY, *dataset_options(disks), "OUTPUT_DIR", str(tmp_path)]
+    trainer = Trainer(load_config("liver/starter.yaml", options))
+    assert type(trainer._trainer) is loop
+
+
+def test_bfloat16_step_has_nearly_the_losses_of_float32(disks, slim_model):
+    cfg = load_config("liver/starter.yaml", [*TINY, *dataset_options(disks)])
+    cfg.DATALOADER.NUM_WORKERS = 0
+    seed_all_rng(0)
+    model = slim_model(41)
+    batch = [next(iter(Trainer.build_train_loader(cfg)))]
+    losses = {}
+    for loop in (SimpleTrainer, CPUAMPTrainer):
+        torch.manual_seed(0)  # which regions of interest are sampled
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+        with EventStorage() as storage:
+            loop(model, batch, optimizer).run_step()
+        losses[loop] = storage.latest()["total_loss"][0]
+    assert losses[CPUAMPTrainer] != losses[SimpleTrainer]
+    assert losses[CPUAMPTrainer] == pytest.approx(losses[SimpleTrainer], rel=0.05)
 
 
 @pytest.fixture(scope="session")
