@@ -38,10 +38,10 @@ def run_script():
     user, so it fails the test.
     """
 
-    def run(script, *arguments):
+    def run(script, *arguments, cwd=None):
         command = [sys.executable, REPOSITORY / script, *arguments]
         process = subprocess.run(
-            [str(word) for word in command], capture_output=True, text=True, check=False
+            [str(word) for word in command], capture_output=True, text=True, check=False, cwd=cwd
         )
         assert "Traceback" not in process.stderr, process.stderr
         return process
