@@ -21,10 +21,10 @@ demo: setup
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tools/demo.sh output/demo
 
 test: setup
-	$(VENV)/bin/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2
 
 test-fast: setup
-	$(VENV)/bin/python -m pytest --numprocesses 2 -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2 -m "not slow"
 
 lint: setup
 	$(VENV)/bin/ruff check .
