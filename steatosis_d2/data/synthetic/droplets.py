@@ -28,7 +28,7 @@ class SizeClass:
         zone_um (float): scale of the dense and the sparse places.
         margin_um (float): how far outside a window a candidate can still matter.
         saturation (tuple): (most, rate): candidates present with probability p cover the share
-            most * (1 - exp(-rate * p)) of free tissue; fitted to 4 mm2 of drawn tissue.
+            most * (1 - exp(-rate * p)) of free tissue; fitted to 1 to 3 mm2 of drawn tissue.
     """
 
     name: str
