@@ -27,6 +27,10 @@ def add_steatosis_config(cfg):
     # read: allow it only for files whose maker you trust.
     cfg.MODEL.ALLOW_PICKLE = False
 
+    # TwoThresholdRPN: IoU above which the lower-scored proposal is dropped in training;
+    # NMS_THRESH holds at test.
+    cfg.MODEL.RPN.NMS_THRESH_TRAIN = 0.7
+
     # Training images are resized by a factor drawn from this range (min, max), then cropped to
     # INPUT.CROP.SIZE, in px after resizing, and flipped and turned as the keys below say.
     cfg.INPUT.SCALE_TRAIN = (1.0, 1.0)

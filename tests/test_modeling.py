@@ -40,3 +40,18 @@ def test_training_takes_images_as_they_are(slim_model):
     model = slim_model(41, overrides=["INPUT.SCALE_TEST", "2.0"])
     images = model.preprocess_image([{"image": torch.rand(3, 64, 64)}])
     assert images.image_sizes == [(64, 64)]
+
+
+def test_proposals_are_thinned_less_in_training(slim_model, monkeypatch):
+    thresholds = []
+
+    def record(*arguments, **_):
+        thresholds.append(arguments[3])
+        return []
+
+    monkeypatch.setattr("detectron2.modeling.proposal_generator.rpn.find_top_rpn_proposals", record)
+    generator = slim_model(41).proposal_generator
+    monkeypatch.setattr(generator, "_decode_proposals", lambda *_: [])
+    for is_training in (True, False, True):
+        generator.train(is_training).predict_proposals([], [], [], [])
+    assert thresholds == [0.9, 0.7, 0.9]
