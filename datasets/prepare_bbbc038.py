@@ -10,46 +10,27 @@ examples:
 """
 
 import functools
-import logging
-from pathlib import Path
 
 from steatosis_d2.data.coco import NUCLEUS
 from steatosis_d2.data.instance_masks import encode_mask_folder
-from steatosis_d2.data.prepare import prepare_argument_parser, read_sample, write_dataset
-from steatosis_d2.data.sources import list_bbbc038, open_source
-from steatosis_d2.data.splits import choose_splits
+from steatosis_d2.data.prepare import prepare_argument_parser, prepare_published, read_sample
+from steatosis_d2.data.sources import list_bbbc038
 from steatosis_d2.errors import exit_cleanly
 
 
 def main():
-    args = parse_arguments()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    with open_source(args.source) as folder:
-        splits = choose_splits(
-            list_bbbc038(folder),
-            file=args.splits,
-            fractions=args.fractions,
-            look_in=(folder, args.source.parent),
-        )
-        write_dataset(
-            splits,
-            args.output,
-            read=functools.partial(read_sample, encode_masks=encode_mask_folder),
-            category=NUCLEUS,
-            description="BBBC038v1 stage1_train, 2018 Data Science Bowl",
-        )
-
-
-def parse_arguments():
-    parser = prepare_argument_parser(__doc__, dataset_name="nucleus_bbbc038")
-    parser.add_argument(
-        "--source",
-        type=Path,
-        required=True,
-        metavar="DIR_OR_ZIP",
-        help="stage1_train.zip, or the folder extracted from it",
+    parser = prepare_argument_parser(
+        __doc__,
+        dataset_name="nucleus_bbbc038",
+        source="stage1_train.zip, or the folder extracted from it",
     )
-    return parser.parse_args()
+    prepare_published(
+        parser.parse_args(),
+        list_samples=list_bbbc038,
+        read=functools.partial(read_sample, encode_masks=encode_mask_folder),
+        category=NUCLEUS,
+        description="BBBC038v1 stage1_train, 2018 Data Science Bowl",
+    )
 
 
 if __name__ == "__main__":

@@ -22,12 +22,7 @@ from pathlib import Path
 
 from steatosis_d2.data.coco import DROPLET, NUCLEUS
 from steatosis_d2.data.instance_masks import ENCODERS, detect_layout
-from steatosis_d2.data.prepare import (
-    pixel_size_um,
-    prepare_argument_parser,
-    read_sample,
-    write_dataset,
-)
+from steatosis_d2.data.prepare import prepare_argument_parser, read_sample, write_dataset
 from steatosis_d2.data.sources import case_of_name, pair_images_with_masks
 from steatosis_d2.data.splits import choose_splits
 from steatosis_d2.errors import exit_cleanly
@@ -70,7 +65,6 @@ def parse_arguments():
     )
     parser.add_argument("--layout", choices=list(ENCODERS), help="default: detected")
     parser.add_argument("--category", choices=[DROPLET, NUCLEUS], default=DROPLET)
-    parser.add_argument("--mpp", type=pixel_size_um, help="pixel size in um/px, if you know it")
     parser.add_argument(
         "--case-pattern",
         type=regular_expression,

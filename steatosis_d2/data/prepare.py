@@ -12,24 +12,27 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from steatosis_d2.data.coco import annotation_record, image_record, write_coco
 from steatosis_d2.data.images import read_image_rgb
-from steatosis_d2.data.splits import DEFAULT_FRACTIONS, SPLITS
+from steatosis_d2.data.sources import open_source
+from steatosis_d2.data.splits import DEFAULT_FRACTIONS, SPLITS, choose_splits
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import replace_when_done
 
 logger = logging.getLogger(__name__)
 
 
-def prepare_argument_parser(description, *, dataset_name=None):
+def prepare_argument_parser(description, *, dataset_name=None, source=None):
     """
-    Options that all ``datasets/prepare_*.py`` have in common.
+    Options that ``datasets/prepare_*.py`` have in common.
 
     Args:
         description (str): the script's docstring.
         dataset_name (str or None): folder under $DETECTRON2_DATASETS that is the default output;
             without it, the user has to name one.
+        source (str or None): what a published data set's ``--source`` is; without it, the script
+            adds options of its own for where the images are.
 
     Returns:
-        argparse.ArgumentParser: to be completed with the options for the source.
+        argparse.ArgumentParser: complete where ``source`` is given.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -44,6 +47,9 @@ def prepare_argument_parser(description, *, dataset_name=None):
         help="folder for images/ and annotations/"
         + (" (default: %(default)s)" if dataset_name else ""),
     )
+    if source is not None:
+        parser.add_argument("--source", type=Path, required=True, metavar="DIR_OR_ZIP", help=source)
+    parser.add_argument("--mpp", type=pixel_size_um, help="pixel size in um/px, if you know it")
     splits = parser.add_mutually_exclusive_group()
     splits.add_argument(
         "--splits",
@@ -81,6 +87,38 @@ def pixel_size_um(text):
     if not 0 < mpp < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}' is no pixel size; expected um/px, like 0.25")
     return mpp
+
+
+def prepare_published(args, *, list_samples, read, category, description):
+    """
+    List, split and write a published data set, as its script's options say.
+
+    Args:
+        args (argparse.Namespace): of :func:`prepare_argument_parser` with a source.
+        list_samples (callable): folder -> list of samples, from
+            :mod:`steatosis_d2.data.sources`.
+        read, category, description: as for :func:`write_dataset`.
+
+    Raises:
+        InputError: the source, the splits or an image is at fault.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logger.info("preparing %s", description)
+    with open_source(args.source) as folder:
+        splits = choose_splits(
+            list_samples(folder),
+            file=args.splits,
+            fractions=args.fractions,
+            look_in=(folder, args.source.parent),
+        )
+        write_dataset(
+            splits,
+            args.output,
+            read=read,
+            category=category,
+            mpp=args.mpp,
+            description=description,
+        )
 
 
 def read_sample(sample, *, encode_masks, read_image=read_image_rgb):
