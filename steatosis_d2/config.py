@@ -9,6 +9,7 @@ from steatosis_d2.install_detectron2 import require_detectron2
 require_detectron2()
 
 from detectron2.config import get_cfg  # noqa: E402
+from yaml import YAMLError  # noqa: E402
 
 import steatosis_d2.modeling  # noqa: E402, F401  (registers what the configs name)
 from steatosis_d2.data.catalog import register_coco_specs  # noqa: E402
@@ -68,9 +69,10 @@ def load_config(config_file, overrides=()):
     add_steatosis_config(cfg)
     path = model_zoo.get_config_file(config_file)
     try:
-        cfg.merge_from_file(path)
+        # Detectron2's default would run Python code that a YAML file may hold.
+        cfg.merge_from_file(path, allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
-    except (KeyError, ValueError, AssertionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError, YAMLError) as error:
         raise InputError(
             f"config '{path}' with overrides {list(overrides)}: {error}. Keys are listed in "
             "steatosis_d2/config.py and in Detectron2's config reference."

@@ -51,6 +51,29 @@ def test_unknown_key_is_an_error_that_names_it():
         load_config("liver/starter.yaml", ["SOLVER.LEARNING_RATE", "0.1"])
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "MODEL: [unclosed",
+        "just text",
+        "- a\n- list",
+        "MODEL:\n  WEIGHTS: !!python/object/apply:os.getcwd []",
+        "SOLVER:\n  MAX_ITER: many",
+    ],
+)
+def test_config_file_that_is_none_is_an_error(content, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"config '\S+mine.yaml' with overrides \[\]: "):
+        load_config(path)
+
+
+@pytest.mark.parametrize("overrides", [["SOLVER.MAX_ITER"], ["SOLVER.MAX_ITER", "many"]])
+def test_override_of_another_form_is_an_error(overrides):
+    with pytest.raises(InputError, match=r"with overrides \['SOLVER.MAX_ITER'"):
+        load_config("liver/starter.yaml", overrides)
+
+
 def test_device_given_by_the_user_wins():
     assert load_config("liver/starter.yaml", ["MODEL.DEVICE", "mps"]).MODEL.DEVICE == "mps"
 
