@@ -13,15 +13,16 @@ class TwoThresholdRPN(RPN):
     """
 
     @configurable
-    def __init__(self, *, nms_thresh_train, **kwargs):
+    def __init__(self, *, nms_thresh, nms_thresh_train, **kwargs):
         """
         Args:
-            nms_thresh_train (float): IoU above which the lower-scored proposal is dropped.
-            kwargs (dict): as for ``RPN``; its ``nms_thresh`` holds at test.
+            nms_thresh (float): IoU above which the lower-scored proposal is dropped, at test.
+            nms_thresh_train (float): the same in training.
+            kwargs (dict): as for ``RPN``.
         """
-        super().__init__(**kwargs)
+        super().__init__(nms_thresh=nms_thresh, **kwargs)
         self.nms_thresh_train = nms_thresh_train
-        self.nms_thresh_test = self.nms_thresh
+        self.nms_thresh_test = nms_thresh
 
     @classmethod
     def from_config(cls, cfg, input_shape):
