@@ -241,11 +241,11 @@ def pick_notches(votes, *, min_angle, min_gap):
     Returns:
         ndarray: int, shape (k,), indices into the outline.
     """
-    chosen = []
+    chosen: list[int] = []
     for index in np.argsort(-votes, kind="stable"):
         if votes[index] < min_angle:
             break
-        gaps = np.abs(np.array(chosen, int) - index)
+        gaps = np.abs(np.array(chosen, np.int64) - index)
         if np.all(np.minimum(gaps, len(votes) - gaps) >= min_gap):
             chosen.append(int(index))
-    return np.array(chosen, int)
+    return np.array(chosen, np.int64)

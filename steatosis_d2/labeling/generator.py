@@ -16,14 +16,12 @@ from steatosis_d2.labeling.foreground import (
     normalise_brightness,
     open_bright,
 )
-from steatosis_d2.labeling.parameters import LabelParameters
-from steatosis_d2.labeling.scorecards import choose_scorecard
 
 # Smaller polygons have no measurable form.
 _MIN_POLYGON_AREA_PX = 4
 
 
-def label_by_clump_split(image_rgb, *, mpp, parameters=LabelParameters()):
+def label_by_clump_split(image_rgb, *, mpp, parameters):
     """
     Outline the fat droplets of a bright-field H&E image.
 
@@ -42,7 +40,7 @@ def label_by_clump_split(image_rgb, *, mpp, parameters=LabelParameters()):
     outlines = propose_outlines(scene.brightness, mpp=mpp, parameters=parameters)
     if not len(outlines):
         return []
-    scores = choose_scorecard(mpp).weigh(measure_evidence(outlines, scene))
+    scores = parameters.scorecard.weigh(measure_evidence(outlines, scene))
     droplets = select_droplets(
         outlines,
         scores,
@@ -50,7 +48,7 @@ def label_by_clump_split(image_rgb, *, mpp, parameters=LabelParameters()):
         growth_px=round(parameters.growth_um / mpp),
         parameters=parameters,
     )
-    return doubt_where_sparse(droplets, tissue_mm2=scene.tissue_mm2, parameters=parameters)
+    return doubt_where_sparse(droplets, mpp=mpp, tissue_mm2=scene.tissue_mm2, parameters=parameters)
 
 
 def prepare_scene(image_rgb, *, mpp, parameters):
@@ -137,7 +135,7 @@ def split_clumps(regions, brightness, *, mpp, parameters):
         pieces = splitting.split_clump(crop, window, min_area_px=min_area_px)
         if len(pieces) > 1:
             outlines = (trace_regions(piece.view(np.uint8), 0) for piece in pieces)
-            parts += [outline + (left, top) for piece in outlines for outline in piece]
+            parts += [np.add(outline, (left, top)) for piece in outlines for outline in piece]
     return parts
 
 
@@ -168,34 +166,40 @@ def select_droplets(outlines, scores, *, image_shape, growth_px, parameters):
     return [grow_droplet(droplet, growth_px=growth_px, taken=taken) for droplet in chosen]
 
 
-def doubt_where_sparse(droplets, *, tissue_mm2, parameters):
+def doubt_where_sparse(droplets, *, mpp, tissue_mm2, parameters):
     """
     Lower the confidence where droplets are few, and drop those that fall below the least.
 
-    In healthy liver a few cuts through sinusoids look like droplets; in a fatty one a droplet
-    seldom comes alone. So the fewer there are on the tissue, the better each must be.
+    In healthy liver, cuts through sinusoids and vessels look like droplets now and then, large
+    ones above all; in a fatty one a droplet seldom comes alone. So the fewer there are on the
+    tissue, the better each must be.
 
     Args:
         droplets (list[Droplet]): of one image.
-        tissue_mm2 (float): area of its tissue.
-        parameters (LabelParameters): the density below which doubt sets in, its strength, and
-            the least confidence.
+        mpp (float): pixel size in um/px.
+        tissue_mm2 (float): area of the image's tissue.
+        parameters (LabelParameters): where doubt sets in, its strength, the least confidence.
 
     Returns:
-        list[Droplet]: in the same order.
+        list[Droplet]: most confident first.
     """
     if not droplets:
         return []
     scores = np.array([droplet.score for droplet in droplets])
+    diameter_um = 2 * mpp * np.sqrt([droplet.crop.sum() / np.pi for droplet in droplets])
     density = scores.sum() / max(tissue_mm2, 1e-9)
-    halvings = max(0.0, np.log2(parameters.sparse_per_mm2 / density))
-    odds = scores / np.maximum(1 - scores, 1e-9) * np.exp(-parameters.sparse_doubt * halvings)
-    doubted = odds / (1 + odds)
-    return [
+    doublings = np.log2(diameter_um / parameters.large_um).clip(0)
+    doubt = parameters.sparse_doubt * max(0, np.log2(parameters.sparse_per_mm2 / density))
+    doubt = doubt + doublings * parameters.few_doubt * max(
+        0, np.log2(parameters.few_per_mm2 / density)
+    )
+    odds = scores / np.maximum(1 - scores, 1e-9) * np.exp(-doubt)
+    doubted = [
         replace(droplet, score=float(score))
-        for droplet, score in zip(droplets, doubted, strict=True)
+        for droplet, score in zip(droplets, odds / (1 + odds), strict=True)
         if score >= parameters.min_score
     ]
+    return sorted(doubted, key=lambda droplet: -droplet.score)
 
 
 def _disk_area(diameter):

@@ -2,10 +2,7 @@
 How much each part of the evidence counts: one curve a part, added up in log-odds.
 
 A curve gives the log-odds at a few values of its part, linear between them and constant beyond,
-so that each can be read, drawn and argued with. There is one card for each magnification, for
-the annotators' conventions differ with what can be seen: at 20x experts outline every droplet,
-tiny ones too, and leave out lumens; at 40x (the labels of Guo et al. 2019) all that is clear and
-wider than about 6 um was outlined.
+so that each can be read, drawn and argued with.
 """
 
 from dataclasses import dataclass
@@ -19,12 +16,10 @@ class Scorecard:
     Log-odds of a proposal being a well outlined droplet, from its evidence.
 
     Attributes:
-        mpp (float): pixel size that it was fitted at, in um/px.
         curves (dict): part of the evidence -> (values, log-odds at these values).
         base (float): log-odds of a proposal whose curves all give 0.
     """
 
-    mpp: float
     curves: dict
     base: float
 
@@ -44,137 +39,109 @@ class Scorecard:
         return 1 / (1 + np.exp(-log_odds))
 
 
-def choose_scorecard(mpp):
-    """The card that was fitted nearest to a pixel size in um/px, by ratio."""
-    return min(SCORECARDS, key=lambda card: abs(np.log(card.mpp / mpp)))
-
-
-# Fitted by tools/fit_scorecard.py on the training tiles of the Torino set (expert outlines).
-EXPERT_20X = Scorecard(
-    mpp=0.5,
+# Fitted to the expert's outlines of the Torino training tiles (20x);
+# tools/fit_scorecard.py says how.
+EXPERT_CARD = Scorecard(
     curves={
         "diameter_um": (
-            (2.2, 3, 4, 5, 6, 7, 9, 14, 25, 45),
-            (-2.24, -2.03, -1.39, -0.91, -0.46, -0.15, 0.53, 1.28, 2.76, 2.61),
+            (2.2, 3.0, 4.0, 5.0, 6.0, 7.0, 9.0, 14.0, 25.0, 45.0),
+            (-3.9, -2.38, -1.31, -0.6, -0.06, 0.28, 0.92, 1.66, 2.68, 2.69),
         ),
         "solidity": (
-            (0.6, 0.75, 0.85, 0.92, 1),
-            (-1.41, -2.09, 0.18, 1.20, 2.12),
+            (0.6, 0.75, 0.85, 0.92, 1.0),
+            (-3.01, -1.13, 0.51, 1.43, 2.19),
         ),
         "axis_ratio": (
             (0.2, 0.4, 0.6, 0.8),
-            (-1.31, -0.01, 0.32, 1.00),
+            (-1.4, -0.29, 0.54, 1.16),
         ),
         "circularity": (
             (0.2, 0.4, 0.6, 0.8, 0.95),
-            (-0.69, -0.20, -1.05, 0.28, 1.67),
+            (-0.57, -0.39, -0.7, 0.37, 1.3),
         ),
         "inner_brightness": (
             (0.4, 0.6, 0.75, 0.85, 0.95),
-            (-1.95, -0.77, 0.43, 1.01, 1.27),
+            (-1.8, -0.76, 0.35, 0.93, 1.28),
         ),
         "contrast": (
             (0.3, 0.5, 0.7, 0.9, 1.1),
-            (-0.12, 0.85, 0.55, -0.30, -0.97),
+            (-0.06, 0.73, 0.46, -0.28, -0.85),
         ),
         "level_height": (
             (0.3, 0.5, 0.6, 0.7, 0.8, 0.9),
-            (-1.17, -0.63, -0.16, 0.20, 0.54, 1.21),
+            (-1.23, -0.66, -0.29, 0.24, 0.65, 1.29),
         ),
         "weak_edge_share": (
-            (0, 0.1, 0.2, 0.4),
-            (-0.43, -0.74, -0.60, 1.77),
+            (0.0, 0.1, 0.2, 0.4),
+            (-0.68, -0.73, -0.45, 1.86),
         ),
         "open_edge_share": (
-            (0, 0.1, 0.25, 0.5),
-            (0.70, 0.03, -0.43, -0.31),
+            (0.0, 0.1, 0.25, 0.5),
+            (0.27, -0.02, -0.53, 0.27),
         ),
         "edge_slope": (
             (0.1, 0.25, 0.4, 0.6),
-            (-0.77, -0.12, 0.07, 0.82),
+            (-0.96, 0.01, 0.09, 0.87),
         ),
         "edge_slope_spread": (
             (0.05, 0.1, 0.2, 0.3),
-            (1.51, 0.72, -0.42, -1.81),
+            (1.18, 0.54, -0.34, -1.37),
         ),
         "outer_brightness": (
             (-0.1, 0.1, 0.3, 0.5, 0.7),
-            (2.31, 1.20, 0.16, -0.91, -2.77),
+            (2.15, 1.29, 0.28, -0.85, -2.87),
         ),
         "outer_spread": (
             (0.05, 0.15, 0.25, 0.35),
-            (0.42, -0.27, -0.21, 0.07),
+            (0.43, -0.1, -0.2, -0.13),
         ),
         "inner_saturation": (
-            (5, 15, 30, 50),
-            (0.26, -0.35, -0.22, 0.30),
+            (5.0, 15.0, 30.0, 50.0),
+            (0.06, -0.39, -0.03, 0.36),
         ),
         "rim_saturation": (
-            (30, 60, 90, 120),
-            (-0.48, 0.30, 0.06, 0.12),
+            (30.0, 60.0, 90.0, 120.0),
+            (-0.6, 0.27, 0.19, 0.14),
         ),
         "border_share": (
-            (0, 0.1, 0.3),
-            (-1.33, -0.64, 1.97),
+            (0.0, 0.1, 0.3),
+            (-0.95, -0.75, 1.7),
         ),
     },
-    base=-4.49,
+    base=-3.77,
 )
 
-# Fitted by tools/fit_scorecard.py on the eight tiles published with Guo et al. 2019.
-PAPER_40X = Scorecard(
-    mpp=0.25,
+# Fitted to the eight tiles published with Guo et al. 2019 (40x), in the same way.
+PAPER_CARD = Scorecard(
     curves={
         "diameter_um": (
-            (2.2, 3, 4, 5, 6, 7, 9, 14, 25, 45),
-            (-1.41, -6.58, -3.60, -1.52, 0.20, 1.64, 2.52, 2.83, 4.10, 1.82),
+            (2.2, 3.0, 4.0, 5.0, 6.0, 7.0, 9.0, 14.0, 25.0, 45.0),
+            (-0.0, -0.0, -0.0, -3.99, -2.19, -0.36, 0.84, 1.53, 2.87, 1.31),
         ),
         "solidity": (
-            (0.6, 0.75, 0.85, 0.92, 1),
-            (-0.42, -1.39, -0.43, 1.02, 1.23),
-        ),
-        "axis_ratio": (
-            (0.2, 0.4, 0.6, 0.8),
-            (0.07, -0.46, 0.02, 0.37),
+            (0.6, 0.75, 0.85, 0.92, 1.0),
+            (-0.86, -1.13, -0.44, 0.71, 1.72),
         ),
         "circularity": (
             (0.2, 0.4, 0.6, 0.8, 0.95),
-            (-0.90, 0.23, -0.16, 0.10, 0.74),
+            (-2.13, -0.01, -0.17, 0.55, 1.77),
         ),
         "inner_brightness": (
             (0.4, 0.6, 0.75, 0.85, 0.95),
-            (-0.44, -1.45, -0.57, 0.67, 1.79),
+            (-1.23, -0.97, -0.55, 0.47, 2.29),
         ),
         "contrast": (
             (0.3, 0.5, 0.7, 0.9, 1.1),
-            (-0.16, -0.03, -0.23, 0.13, 0.29),
+            (-0.58, -0.55, -0.67, 0.46, 1.34),
         ),
         "level_height": (
             (0.3, 0.5, 0.6, 0.7, 0.8, 0.9),
-            (-0.47, -0.56, -0.20, 0.10, 0.89, 0.25),
-        ),
-        "weak_edge_share": (
-            (0, 0.1, 0.2, 0.4),
-            (-0.08, -0.06, -0.11, 0.24),
-        ),
-        "open_edge_share": (
-            (0, 0.1, 0.25, 0.5),
-            (0.53, 0.14, -0.40, -0.27),
-        ),
-        "edge_slope": (
-            (0.1, 0.25, 0.4, 0.6),
-            (-0.17, -0.42, -0.07, 0.66),
+            (-0.11, -0.39, -0.1, 0.17, 1.08, -0.65),
         ),
         "outer_brightness": (
             (-0.1, 0.1, 0.3, 0.5, 0.7),
-            (-0.31, -0.06, 0.75, 0.98, -1.36),
-        ),
-        "border_share": (
-            (0, 0.1, 0.3),
-            (-0.78, -0.03, 0.81),
+            (-1.08, -0.21, 1.13, 1.87, -1.71),
         ),
     },
-    base=-3.65,
+    base=-1.13,
 )
-
-SCORECARDS = (EXPERT_20X, PAPER_40X)

@@ -124,7 +124,7 @@ def find_dividing_curve(region, brightness, cut):
     # corner, but dearer than any way within.
     cost[~inside] = (1 + _WHITE_COST) * 5
     path, _ = graph.route_through_array(cost, start[::-1], end[::-1], fully_connected=True)
-    return np.array(path) + (top, left)
+    return np.add(path, (top, left))
 
 
 def _fill_small_holes(region, min_area_px):
@@ -219,10 +219,10 @@ def _list_pairs(outer, notches, *, max_width_px):
         along = np.minimum(gap, len(outer) - gap)
         width = np.hypot(*(outer - outer[notch]).T)
         pairs.append((notch, int(np.where(along > 0, width / along.clip(1), np.inf).argmin())))
-    pairs = np.sort(np.array(pairs, int).reshape(-1, 2), axis=1)
-    gap = pairs[:, 1] - pairs[:, 0]
-    width = np.hypot(*(outer[pairs[:, 0]] - outer[pairs[:, 1]]).T)
-    return pairs[(gap > 4) & (len(outer) - gap > 4) & (width <= max_width_px)]
+    ends = np.sort(np.array(pairs, int).reshape(-1, 2), axis=1)
+    gap = ends[:, 1] - ends[:, 0]
+    width = np.hypot(*(outer[ends[:, 0]] - outer[ends[:, 1]]).T)
+    return ends[(gap > 4) & (len(outer) - gap > 4) & (width <= max_width_px)]
 
 
 def _part_outline(outer, first, second):

@@ -10,8 +10,12 @@ from skimage.segmentation import watershed
 from steatosis_d2.labeling.droplet import Droplet
 from steatosis_d2.labeling.foreground import level_of, normalise_brightness, open_bright
 
-# Half a disk's depth is left between two maxima that count as two droplets.
+# Nearer to white than to tissue: a plain threshold has no rim to go by. The best of 0.5 to 0.9.
+_LEVEL = 0.75
+# Two maxima of the distance are two droplets if the way between them is shallower by this.
 _MIN_DEPTH_PX = 2.0
+# Less solid regions are sinusoids, tears and the like.
+_MIN_SOLIDITY = 0.8
 
 
 def label_by_watershed(image_rgb, *, mpp, parameters):
@@ -21,15 +25,14 @@ def label_by_watershed(image_rgb, *, mpp, parameters):
     Args:
         image_rgb (ndarray): uint8, shape (H, W, 3).
         mpp (float): pixel size in um/px.
-        parameters (LabelParameters): of these, smoothing, opening, the clump level and the
-            limits of size and score are used.
+        parameters (LabelParameters): of these, smoothing, opening and the limits of size.
 
     Returns:
         list[Droplet]: their masks do not overlap.
     """
     brightness = normalise_brightness(image_rgb, smoothing_px=parameters.smoothing_um / mpp)
     opened = open_bright(brightness, radius_px=round(parameters.opening_um / mpp))
-    bright = opened > level_of(parameters.clump_level)
+    bright = opened > level_of(_LEVEL)
     depth = cv2.distanceTransform(bright.astype(np.uint8), cv2.DIST_L2, 5)
     seeds, _ = ndimage.label(h_maxima(depth, _MIN_DEPTH_PX))
     labels = watershed(-depth, seeds, mask=bright)
@@ -38,7 +41,7 @@ def label_by_watershed(image_rgb, *, mpp, parameters):
         diameter_um = region.equivalent_diameter_area * mpp
         if not parameters.min_diameter_um <= diameter_um <= parameters.max_diameter_um:
             continue
-        if region.solidity >= parameters.min_score:
+        if region.solidity >= _MIN_SOLIDITY:
             top, left = region.bbox[:2]
             droplets.append(Droplet(region.image, top, left, float(min(region.solidity, 1))))
     return droplets
