@@ -38,6 +38,10 @@ class Outlines:
         start = self.starts[index]
         return self.points_xy[start : start + self.counts[index]]
 
+    def split(self):
+        """list[ndarray]: the outlines one by one, each int32, shape (n, 2)."""
+        return np.split(self.points_xy, self.starts[1:])
+
     def sums(self, values):
         """Sum of one value a point over each outline, float64, shape (M,)."""
         return np.add.reduceat(values, self.starts, dtype=np.float64)

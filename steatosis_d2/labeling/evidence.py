@@ -69,7 +69,7 @@ def _measure_form(outlines, shapes, mpp):
     perimeter = outlines.sums(np.hypot(*turn_xy.T))
     return {
         "diameter_um": shapes.diameter_px * mpp,
-        "solidity": np.array([measure_solidity(outlines[i]) for i in range(len(outlines))]),
+        "solidity": np.array([measure_solidity(contour_xy) for contour_xy in outlines.split()]),
         "axis_ratio": shapes.axis_ratio,
         "ellipse_misfit": measure_ellipse_misfit(outlines, shapes),
         "circularity": 4 * np.pi * np.abs(shapes.signed_area_px) / np.maximum(perimeter, 1) ** 2,

@@ -96,7 +96,7 @@ def propose_outlines(brightness, *, mpp, parameters):
         levels += [level_of(fraction)] * len(regions)
     clump_level = level_of(parameters.clump_level)
     regions = trace_regions(opened, clump_level, min_points=min_points)
-    parts = split_clumps(regions, brightness, mpp=mpp, parameters=parameters)
+    parts = split_clumps(regions, brightness, opened > clump_level, mpp=mpp, parameters=parameters)
     outlines = Outlines.join(contours + parts, levels + [clump_level] * len(parts))
     if not len(outlines):
         return outlines
@@ -109,13 +109,14 @@ def propose_outlines(brightness, *, mpp, parameters):
     )
 
 
-def split_clumps(regions, brightness, *, mpp, parameters):
+def split_clumps(regions, brightness, bright, *, mpp, parameters):
     """
     Outlines of the parts of those regions that are clumps.
 
     Args:
         regions (list[ndarray]): int32, shape (n, 2), outlines (x, y), in px.
         brightness (ndarray): uint8, shape (H, W), normalised.
+        bright (ndarray): bool, shape (H, W), the pixels of all regions, holes left out.
         mpp (float): pixel size in um/px.
         parameters (LabelParameters): sizes.
 
@@ -128,11 +129,13 @@ def split_clumps(regions, brightness, *, mpp, parameters):
     for contour_xy in regions:
         if not 2 * min_area_px <= cv2.contourArea(contour_xy) <= max_area_px:
             continue
-        if measure_solidity(contour_xy) > splitting.SINGLE_SOLIDITY:
+        if not splitting.is_clump(measure_solidity(contour_xy)):
             continue
         crop, top, left = fill_outline(contour_xy)
-        window = brightness[top : top + crop.shape[0], left : left + crop.shape[1]]
-        pieces = splitting.split_clump(crop, window, min_area_px=min_area_px)
+        window = np.s_[top : top + crop.shape[0], left : left + crop.shape[1]]
+        pieces = splitting.split_clump(
+            crop & bright[window], brightness[window], min_area_px=min_area_px
+        )
         if len(pieces) > 1:
             outlines = (trace_regions(piece.view(np.uint8), 0) for piece in pieces)
             parts += [np.add(outline, (left, top)) for piece in outlines for outline in piece]

@@ -41,7 +41,7 @@ class LabelParameters:
     growth_um: float = 0.5
     levels: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     clump_level: float = 0.5
-    min_clump_part_um: float = 4.4
+    min_clump_part_um: float = 5.5
     min_diameter_um: float = 2.2
     max_diameter_um: float = 70.0
     background_width_um: float = 70.0

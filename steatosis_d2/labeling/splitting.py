@@ -24,6 +24,10 @@ from steatosis_d2.labeling.contour import (
 # Guo et al. 2019, section 2.1: what is more solid is one droplet.
 SINGLE_SOLIDITY = 0.95
 
+# Less solid regions are networks of sinusoids or of foamy cytoplasm; a ring or a bent chain of
+# droplets is more solid than this.
+_LEAST_SOLIDITY = 0.6
+
 # Arms of the curvature vote, relative to the radius of the largest disk that fits into the clump.
 _ARMS = (0.2, 0.35, 0.5)
 _MIN_NOTCH_ANGLE = np.deg2rad(25)
@@ -33,6 +37,11 @@ _MAX_RELATIVE_CUT = 0.8
 _SECTOR_HALF_ANGLE = np.deg2rad(35)
 # Darkness against straightness of a dividing curve: a pixel of white costs this many dark ones.
 _WHITE_COST = 20.0
+
+
+def is_clump(solidity):
+    """Whether a region of this solidity, holes filled, may be several droplets that touch."""
+    return _LEAST_SOLIDITY <= solidity <= SINGLE_SOLIDITY
 
 
 @dataclass(frozen=True)
@@ -189,26 +198,40 @@ def _find_ring_cut(outer, notches, holes, radius_px):
 
 
 def _pick_pair(outer, pairs, votes, min_area_px):
-    if not len(pairs):
-        return None
-    sides = [side for first, second in pairs for side in _part_outline(outer, first, second)]
-    outlines = Outlines.join(sides, [0] * len(sides))
-    shapes = measure_shapes(outlines)
-    area = shapes.area_px.reshape(-1, 2)
-    share = area / area.sum(axis=1, keepdims=True)
-    misfit = (measure_ellipse_misfit(outlines, shapes).reshape(-1, 2) * share).sum(axis=1)
-    sides_solidity = np.array([_polygon_solidity(side) for side in sides]).reshape(-1, 2)
-    convexity = (sides_solidity * share).sum(axis=1)
-    width = np.hypot(*(outer[pairs[:, 0]] - outer[pairs[:, 1]]).T)
-    relative_width = width / shapes.diameter_px.reshape(-1, 2).min(axis=1)
-    curvature = votes[pairs].mean(axis=1)
-    # All four are about 0..1, and each halves in a clear case; none decides alone.
-    cost = 4 * misfit + 4 * (1 - convexity) + relative_width - curvature / np.pi
-    allowed = (area.min(axis=1) >= min_area_px) & (relative_width <= _MAX_RELATIVE_CUT)
+    area, width = _measure_pairs(outer, pairs)
+    smaller = area.min(axis=1)
+    relative_width = width / (2 * np.sqrt(np.maximum(smaller, 1) / np.pi))
+    allowed = (smaller >= min_area_px) & (relative_width <= _MAX_RELATIVE_CUT)
     if not allowed.any():
         return None
-    first, second = pairs[np.where(allowed, cost, np.inf).argmin()]
+    pairs, area, relative_width = pairs[allowed], area[allowed], relative_width[allowed]
+    sides = [side for first, second in pairs for side in _part_outline(outer, first, second)]
+    outlines = Outlines.join(sides, [0] * len(sides))
+    share = area / area.sum(axis=1, keepdims=True)
+    misfit = measure_ellipse_misfit(outlines, measure_shapes(outlines)).reshape(-1, 2)
+    solidity = np.array([_polygon_solidity(side) for side in sides]).reshape(-1, 2)
+    concavity = ((1 - solidity) * share).sum(axis=1)
+    curvature = votes[pairs].mean(axis=1)
+    # All four are about 0..1 and differ most in clear cases, so that none decides alone.
+    cost = 4 * (misfit * share).sum(axis=1) + 4 * concavity + relative_width - curvature / np.pi
+    first, second = pairs[cost.argmin()]
     return Cut(outer[first], outer[second])
+
+
+def _measure_pairs(outer, pairs):
+    """Pixels on each side of the chord of each pair, (k, 2), and its length, (k,)."""
+    x, y = (outer - outer[0]).T.astype(np.float64)
+    cross = x * np.roll(y, -1) - np.roll(x, -1) * y
+    up_to = np.concatenate([[0], np.cumsum(cross)])
+    first, second = pairs.T
+    closing = x[second] * y[first] - x[first] * y[second]
+    one = np.abs(up_to[second] - up_to[first] + closing) / 2
+    width = np.hypot(x[first] - x[second], y[first] - y[second])
+    # Polygons run through pixel centres; half of the border pixels lie outside (Pick's theorem).
+    points = second - first
+    other = np.abs(up_to[-1]) / 2 - one
+    border = np.stack([points, len(outer) - points], axis=1) / 2
+    return np.stack([one, other], axis=1) + border, width
 
 
 def _list_pairs(outer, notches, *, max_width_px):
