@@ -83,16 +83,14 @@ def measure_images(truth, arguments, parameters):
     for image in tqdm(truth["images"], unit="image", disable=None):
         image_rgb = read_image_rgb(arguments.images / image["file_name"])
         height, width = image_rgb.shape[:2]
-        measured, image_iou = measure_proposals(
-            image_rgb,
-            as_rles(truths[image["id"]], height=height, width=width),
-            mpp=arguments.mpp,
-            parameters=parameters,
-        )
-        iou.append(image_iou)
-        for name, values in measured.items():
-            parts[name].append(values)
-    if not any(map(len, iou)):
+        rles = as_rles(truths[image["id"]], height=height, width=width)
+        for measured, proposals_iou in measure_proposals(
+            image_rgb, rles, mpp=arguments.mpp, parameters=parameters
+        ):
+            iou.append(proposals_iou)
+            for name, values in measured.items():
+                parts[name].append(values)
+    if not iou:
         raise InputError(f"no bright region in the images of '{arguments.ground_truth}'.")
     return {name: np.concatenate(values) for name, values in parts.items()}, np.concatenate(iou)
 

@@ -40,7 +40,7 @@ class Outlines:
 
     def split(self):
         """list[ndarray]: the outlines one by one, each int32, shape (n, 2)."""
-        return np.split(self.points_xy, self.starts[1:])
+        return np.split(self.points_xy, self.starts[1:]) if len(self) else []
 
     def sums(self, values):
         """Sum of one value a point over each outline, float64, shape (M,)."""

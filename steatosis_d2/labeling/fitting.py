@@ -42,18 +42,19 @@ def measure_proposals(image_rgb, truths, *, mpp, parameters):
         mpp (float): pixel size in um/px.
         parameters (LabelParameters): how regions are proposed; the scorecard is not used.
 
-    Returns:
-        tuple: dict of part (str) -> ndarray (M,); highest IoU with a truth, ndarray (M,).
+    Yields:
+        tuple: dict of part (str) -> ndarray (M,); highest IoU with a truth, ndarray (M,); for
+        some proposals at a time.
     """
     scene = prepare_scene(image_rgb, mpp=mpp, parameters=parameters)
-    outlines = propose_outlines(scene.brightness, mpp=mpp, parameters=parameters)
     growth_px = round(parameters.growth_um / mpp)
-    shape = scene.brightness.shape
-    masks = [_grown_mask(outlines[i], growth_px, shape) for i in range(len(outlines))]
-    iou = np.zeros((len(outlines), 1))
-    if truths and masks:
-        iou = np.reshape(coco_mask.iou(masks, truths, [0] * len(truths)), (len(masks), -1))
-    return measure_evidence(outlines, scene), iou.max(axis=1)
+    for outlines in propose_outlines(scene.brightness, mpp=mpp, parameters=parameters):
+        masks = [_draw(contour, growth_px, image_rgb.shape) for contour in outlines.split()]
+        iou = np.zeros(len(masks))
+        if truths:
+            iou = np.reshape(coco_mask.iou(masks, truths, [0] * len(truths)), (len(masks), -1))
+            iou = iou.max(axis=1)
+        yield measure_evidence(outlines, scene), iou
 
 
 def fit_scorecard(parts, iou, *, names, iou_range, ridge, break_even):
@@ -109,11 +110,11 @@ def format_scorecard(card):
     return f"Scorecard(\n    curves={{\n{curves}    }},\n    base={card.base!r},\n)"
 
 
-def _grown_mask(contour_xy, growth_px, shape):
+def _draw(contour_xy, growth_px, shape):
     crop, top, left = fill_outline(contour_xy)
-    nothing_taken = np.zeros(shape, bool)
-    droplet = grow_droplet(Droplet(crop, top, left, 1.0), growth_px=growth_px, taken=nothing_taken)
-    return droplet.encode(shape)
+    droplet = Droplet(crop, top, left, score=1.0)
+    nothing_taken = np.zeros(shape[:2], bool)
+    return grow_droplet(droplet, growth_px=growth_px, taken=nothing_taken).encode(shape)
 
 
 def _used_knots(values, knots):

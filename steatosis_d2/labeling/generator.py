@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from steatosis_d2.labeling import splitting
-from steatosis_d2.labeling.contour import Outlines, measure_shapes, measure_solidity, trace_regions
+from steatosis_d2.labeling.contour import Outlines, measure_solidity, trace_regions
 from steatosis_d2.labeling.droplet import Droplet, fill_outline, grow_droplet
 from steatosis_d2.labeling.evidence import Scene, measure_evidence
 from steatosis_d2.labeling.foreground import (
@@ -19,6 +19,8 @@ from steatosis_d2.labeling.foreground import (
 
 # Smaller polygons have no measurable form.
 _MIN_POLYGON_AREA_PX = 4
+# Evidence takes some 250 bytes for each point of an outline; that is 2 MB at a time.
+_POINTS_AT_ONCE = 8192
 
 
 def label_by_clump_split(image_rgb, *, mpp, parameters):
@@ -37,16 +39,18 @@ def label_by_clump_split(image_rgb, *, mpp, parameters):
     several brightness levels and weighed by measured evidence is ours.
     """
     scene = prepare_scene(image_rgb, mpp=mpp, parameters=parameters)
-    outlines = propose_outlines(scene.brightness, mpp=mpp, parameters=parameters)
-    if not len(outlines):
-        return []
-    scores = parameters.scorecard.weigh(measure_evidence(outlines, scene))
+    contours, scores = [], []
+    for outlines in propose_outlines(scene.brightness, mpp=mpp, parameters=parameters):
+        confidence = parameters.scorecard.weigh(measure_evidence(outlines, scene))
+        keep = confidence >= parameters.min_score
+        contours += outlines.keep(keep).split()
+        scores += confidence[keep].tolist()
     droplets = select_droplets(
-        outlines,
+        contours,
         scores,
         image_shape=scene.brightness.shape,
         growth_px=round(parameters.growth_um / mpp),
-        parameters=parameters,
+        max_overlap=parameters.max_overlap,
     )
     return doubt_where_sparse(droplets, mpp=mpp, tissue_mm2=scene.tissue_mm2, parameters=parameters)
 
@@ -83,30 +87,21 @@ def propose_outlines(brightness, *, mpp, parameters):
         mpp (float): pixel size in um/px.
         parameters (LabelParameters): opening, levels and sizes.
 
-    Returns:
-        Outlines: many overlap, for regions are nested from level to level.
+    Yields:
+        Outlines: some proposals at a time, so that memory stays small; many overlap, for regions
+        are nested from level to level.
     """
     opened = open_bright(brightness, radius_px=round(parameters.opening_um / mpp))
     # The outline of a disk has at least twice as many pixels as its diameter.
     min_points = int(2 * parameters.min_diameter_um / mpp)
-    contours, levels = [], []
     for fraction in parameters.levels:
-        regions = trace_regions(opened, level_of(fraction), min_points=min_points)
-        contours += regions
-        levels += [level_of(fraction)] * len(regions)
-    clump_level = level_of(parameters.clump_level)
-    regions = trace_regions(opened, clump_level, min_points=min_points)
-    parts = split_clumps(regions, brightness, opened > clump_level, mpp=mpp, parameters=parameters)
-    outlines = Outlines.join(contours + parts, levels + [clump_level] * len(parts))
-    if not len(outlines):
-        return outlines
-    shapes = measure_shapes(outlines)
-    diameter_um = shapes.diameter_px * mpp
-    return outlines.keep(
-        (diameter_um >= parameters.min_diameter_um)
-        & (diameter_um <= parameters.max_diameter_um)
-        & (np.abs(shapes.signed_area_px) >= _MIN_POLYGON_AREA_PX)
-    )
+        level = level_of(fraction)
+        regions = trace_regions(opened, level, min_points=min_points)
+        yield from _join_in_batches(regions, level, mpp=mpp, parameters=parameters)
+    level = level_of(parameters.clump_level)
+    regions = trace_regions(opened, level, min_points=min_points)
+    parts = split_clumps(regions, brightness, opened > level, mpp=mpp, parameters=parameters)
+    yield from _join_in_batches(parts, level, mpp=mpp, parameters=parameters)
 
 
 def split_clumps(regions, brightness, bright, *, mpp, parameters):
@@ -142,29 +137,27 @@ def split_clumps(regions, brightness, bright, *, mpp, parameters):
     return parts
 
 
-def select_droplets(outlines, scores, *, image_shape, growth_px, parameters):
+def select_droplets(contours, scores, *, image_shape, growth_px, max_overlap):
     """
     The most confident outlines that do not overlap, as masks.
 
     Args:
-        outlines (Outlines): M proposals.
-        scores (ndarray): shape (M,), confidence in 0..1.
+        contours (list[ndarray]): int32, shape (n, 2), M outlines (x, y), in px.
+        scores (list[float]): M confidences in 0..1.
         image_shape (tuple[int, int]): height and width, in px.
         growth_px (int): width of the rim that is added to each mask, in px.
-        parameters (LabelParameters): least confidence and largest overlap.
+        max_overlap (float): share of an outline that better ones may have taken already.
 
     Returns:
         list[Droplet]: most confident first.
     """
     taken = np.zeros(image_shape, bool)
     chosen = []
-    for index in np.argsort(-scores, kind="stable"):
-        if scores[index] < parameters.min_score:
-            break
-        crop, top, left = fill_outline(outlines[index])
+    for index in np.argsort(-np.array(scores), kind="stable"):
+        crop, top, left = fill_outline(contours[index])
         window = taken[top : top + crop.shape[0], left : left + crop.shape[1]]
-        if (window & crop).sum() <= parameters.max_overlap * crop.sum():
-            chosen.append(Droplet(crop & ~window, top, left, float(scores[index])))
+        if (window & crop).sum() <= max_overlap * crop.sum():
+            chosen.append(Droplet(crop & ~window, top, left, scores[index]))
             window |= crop
     return [grow_droplet(droplet, growth_px=growth_px, taken=taken) for droplet in chosen]
 
@@ -203,6 +196,25 @@ def doubt_where_sparse(droplets, *, mpp, tissue_mm2, parameters):
         if score >= parameters.min_score
     ]
     return sorted(doubted, key=lambda droplet: -droplet.score)
+
+
+def _join_in_batches(contours, level, *, mpp, parameters):
+    """Outlines of the contours that are as large as a droplet may be, some at a time."""
+    smallest_px = _disk_area(parameters.min_diameter_um / mpp)
+    largest_px = _disk_area(parameters.max_diameter_um / mpp)
+    batch, points = [], 0
+    for contour_xy in contours:
+        area_px = cv2.contourArea(contour_xy)
+        border_px = len(contour_xy) / 2 + 1
+        if area_px < _MIN_POLYGON_AREA_PX or not smallest_px <= area_px + border_px <= largest_px:
+            continue
+        batch.append(contour_xy)
+        points += len(contour_xy)
+        if points >= _POINTS_AT_ONCE:
+            yield Outlines.join(batch, [level] * len(batch))
+            batch, points = [], 0
+    if batch:
+        yield Outlines.join(batch, [level] * len(batch))
 
 
 def _disk_area(diameter):

@@ -60,7 +60,7 @@ AT_20X = LabelParameters(opening_um=0.5)
 
 # 40x, as the labels of Guo et al. 2019 are: all that is clear and wider than about 6 um. Large
 # droplets are the rule there, so that few of them are no cause for doubt.
-AT_40X = LabelParameters(min_diameter_um=5.0, scorecard=PAPER_CARD, few_doubt=0.0)
+AT_40X = LabelParameters(min_diameter_um=5.0, scorecard=PAPER_CARD, sparse_doubt=1.0, few_doubt=0.0)
 
 PRESETS = {0.5: AT_20X, 0.25: AT_40X}
 
