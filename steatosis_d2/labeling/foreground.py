@@ -96,7 +96,7 @@ def find_background(brightness, *, min_width_um, mpp):
     depth = cv2.distanceTransform(
         cv2.copyMakeBorder(white, 1, 1, 1, 1, cv2.BORDER_REPLICATE), cv2.DIST_L2, 5
     )[1:-1, 1:-1]
-    core = depth * step_px * mpp > min_width_um / 2
+    core = depth > min_width_um / (2 * step_px * mpp)
     _, regions = cv2.connectedComponents(white, connectivity=4)
     wide = np.unique(regions[core])
     return np.isin(regions, wide[wide != 0])

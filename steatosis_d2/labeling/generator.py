@@ -19,6 +19,9 @@ from steatosis_d2.labeling.foreground import (
 
 # Smaller polygons have no measurable form.
 _MIN_POLYGON_AREA_PX = 4
+# A quarter of a disk, in a corner of the image, has 0.56 of its outline on the border; of what has
+# more, too little is seen to tell.
+_BORDER_SHARE = 0.6
 # Evidence takes some 250 bytes for each point of an outline; that is 2 MB at a time.
 _POINTS_AT_ONCE = 8192
 
@@ -41,8 +44,13 @@ def label_by_clump_split(image_rgb, *, mpp, parameters):
     scene = prepare_scene(image_rgb, mpp=mpp, parameters=parameters)
     contours, scores = [], []
     for outlines in propose_outlines(scene.brightness, mpp=mpp, parameters=parameters):
-        confidence = parameters.scorecard.weigh(measure_evidence(outlines, scene))
-        keep = confidence >= parameters.min_score
+        evidence = measure_evidence(outlines, scene)
+        confidence = parameters.scorecard.weigh(evidence)
+        keep = (
+            (confidence >= parameters.min_score)
+            & (evidence["axis_ratio"] >= parameters.min_axis_ratio)
+            & (evidence["border_share"] < _BORDER_SHARE)
+        )
         contours += outlines.keep(keep).split()
         scores += confidence[keep].tolist()
     droplets = select_droplets(

@@ -24,6 +24,7 @@ class LabelParameters:
         min_clump_part_um (float): smallest diameter of a part of a clump.
         min_diameter_um (float): smallest diameter of a droplet.
         max_diameter_um (float): largest diameter of a droplet.
+        min_axis_ratio (float): more elongated regions are slits.
         background_width_um (float): white regions as wide as this are glass, tears or vessels.
         max_overlap (float): share of a proposal that better ones may have taken already.
         scorecard (Scorecard): how the evidence for each proposal is weighed.
@@ -44,6 +45,7 @@ class LabelParameters:
     min_clump_part_um: float = 5.5
     min_diameter_um: float = 2.2
     max_diameter_um: float = 70.0
+    min_axis_ratio: float = 0.2
     background_width_um: float = 70.0
     max_overlap: float = 0.15
     scorecard: Scorecard = EXPERT_CARD
