@@ -49,7 +49,8 @@ setup(
     python_requires=">=3.10,<3.13",
     install_requires=DEPENDENCIES,
     extras_require={
-        "bench": ["liverquant>=0.0.4", "openslide-bin>=4.0"],  # an open tool to compare the label generator with
+        # an open tool to compare the label generator with
+        "bench": ["liverquant>=0.0.4", "openslide-bin>=4.0"],
         "dask": ["distributed>=2024.1"],  # --scheduler
         "dev": [
             "distributed>=2024.1",
