@@ -42,7 +42,7 @@ def label_by_watershed(image_rgb, *, mpp, parameters):
     score_of = {region.label: min(1.0, float(region.solidity)) for region in sized}
     grown = expand_labels(kept, round(parameters.growth_um / mpp))
     return [
-        Droplet(region.image, *region.bbox[:2], score_of[region.label])
+        Droplet(region.image, region.bbox[0], region.bbox[1], score_of[region.label])
         for region in regionprops(grown)
     ]
 
