@@ -2,21 +2,28 @@
 """Time and memory of each stage on this machine, on drawn data that are the same everywhere."""
 
 import argparse
+import contextlib
+import functools
 import multiprocessing
 import os
 import platform
 import resource
+import statistics
 import tempfile
 import time
+import tracemalloc
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from tabulate import tabulate
 
 from steatosis_d2.data.coco import annotation_record, image_record
 from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.files import write_json
+from steatosis_d2.labeling.generator import label_by_clump_split
+from steatosis_d2.labeling.parameters import choose_parameters
 from steatosis_d2.masks import decode_mask, encode_crop
 
 LARGE_TILE_PX = 8192
@@ -170,6 +177,55 @@ def time_evaluation(rng, *, predictions_per_image):
         return time.perf_counter() - start
 
 
+def measure_labels():
+    """The label generator on one core, beside liverquant where it is installed."""
+    cv2.setNumThreads(1)
+    mpp = 0.25
+    label = functools.partial(label_by_clump_split, mpp=mpp, parameters=choose_parameters(mpp))
+    tile, large = (draw_tissue(1024, droplets=100), draw_tissue(2048, droplets=400))
+    generators = {"clump split": lambda: label(tile), "four times as large": lambda: label(large)}
+    with contextlib.suppress(ImportError):
+        import liverquant
+
+        generators["liverquant"] = lambda: liverquant.detect_fat_globules(tile, resolution=mpp)
+    seconds = time_in_turn(generators)
+    tracemalloc.start()
+    label(tile)
+    bytes_per_pixel = tracemalloc.get_traced_memory()[1] / (tile.size / 3)
+    growth = seconds["four times as large"] / seconds["clump split"] / 4
+    what = "1024 x 1024 px, 100 droplets, one core"
+    figures = [
+        Figure("labels", what, seconds["clump split"], "s", limit=0.35),
+        Figure("labels", "time a pixel of a tile four times as large", growth, "x", limit=1.25),
+        Figure("labels", "peak memory above the image", bytes_per_pixel, "bytes/px", limit=12),
+    ]
+    if "liverquant" in seconds:
+        share = seconds["clump split"] / seconds["liverquant"]
+        figures.append(Figure("labels", "time against liverquant's", share, "x", limit=1))
+    return figures
+
+
+def time_in_turn(functions, *, rounds=5):
+    """Median seconds of each of several functions; they take turns, so that all see one machine."""
+    seconds = {name: [] for name in functions}
+    for _ in range(rounds):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def draw_tissue(side_px, *, droplets):
+    """Grainy pink with white disks, uint8, shape (side_px, side_px, 3)."""
+    rng = np.random.default_rng(0)
+    grain = cv2.GaussianBlur(rng.normal(0, 50, (side_px, side_px)), (0, 0), 2)
+    image_rgb = np.array([172, 86, 152]) + grain[..., np.newaxis]
+    for (row, column), radius in zip(*random_disks(rng, droplets, side_px), strict=True):
+        cv2.circle(image_rgb, (int(column), int(row)), int(radius), (238, 238, 238), -1)
+    return cv2.GaussianBlur(image_rgb, (0, 0), 1.5).clip(0, 255).astype(np.uint8)
+
+
 def coco_content(images, side_px, *, scores=None):
     """Content of a COCO file of square images, given the run-length codes of each."""
     records = [
@@ -205,7 +261,7 @@ def draw_disk(row, column, radius, side_px):
     return encode_crop(crop, top=top, left=left, height=side_px, width=side_px)
 
 
-MEASURES = (measure_large_tile, measure_validation)
+MEASURES = (measure_large_tile, measure_validation, measure_labels)
 
 if __name__ == "__main__":
     with exit_cleanly():
