@@ -22,15 +22,16 @@ examples, which made the two cards in steatosis_d2/labeling/scorecards.py:
       --ground-truth datasets/liver_torino/annotations/instances_train.json \\
       --iou-range 0.4 0.8 --ridge 1 --break-even 0.25
   python tools/fit_scorecard.py --images datasets/liver_guo2019/images --mpp 0.25 \\
-      --ground-truth guo_all_tiles.json --iou-range 0.4 0.9 --ridge 0.5 --break-even 0.3
+      --ground-truth datasets/liver_guo2019/annotations/instances_*.json \\
+      --iou-range 0.4 0.9 --ridge 0.5 --break-even 0.3
 """
 
 
 def main():
     arguments = parse_arguments()
-    truth = read_coco(arguments.ground_truth)
     parameters = choose_parameters(arguments.mpp)
-    parts, iou = measure_images(truth, arguments, parameters)
+    outlined = [read_coco(path) for path in arguments.ground_truth]
+    parts, iou = measure_images(outlined, arguments, parameters)
     card = fit_scorecard(
         parts,
         iou,
@@ -47,7 +48,9 @@ def parse_arguments():
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--images", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--ground-truth", required=True, metavar="FILE", help="COCO file of truths")
+    parser.add_argument(
+        "--ground-truth", required=True, nargs="+", metavar="FILE", help="COCO files of truths"
+    )
     parser.add_argument(
         "--mpp",
         type=pixel_size_um,
@@ -74,16 +77,13 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def measure_images(truth, arguments, parameters):
+def measure_images(outlined, arguments, parameters):
     """Evidence and IoU of the proposals in all images, end to end."""
-    truths = defaultdict(list)
-    for annotation in truth["annotations"]:
-        truths[annotation["image_id"]].append(annotation["segmentation"])
     parts, iou = defaultdict(list), []
-    for image in tqdm(truth["images"], unit="image", disable=None):
-        image_rgb = read_image_rgb(arguments.images / image["file_name"])
+    for file_name, truths in tqdm(list_truths(outlined), unit="image", disable=None):
+        image_rgb = read_image_rgb(arguments.images / file_name)
         height, width = image_rgb.shape[:2]
-        rles = as_rles(truths[image["id"]], height=height, width=width)
+        rles = as_rles(truths, height=height, width=width)
         for measured, proposals_iou in measure_proposals(
             image_rgb, rles, mpp=arguments.mpp, parameters=parameters
         ):
@@ -91,8 +91,19 @@ def measure_images(truth, arguments, parameters):
             for name, values in measured.items():
                 parts[name].append(values)
     if not iou:
-        raise InputError(f"no bright region in the images of '{arguments.ground_truth}'.")
+        raise InputError(f"no bright region in the images in '{arguments.images}'.")
     return {name: np.concatenate(values) for name, values in parts.items()}, np.concatenate(iou)
+
+
+def list_truths(outlined):
+    """File name and true masks of each image of several COCO files."""
+    images = []
+    for content in outlined:
+        truths = defaultdict(list)
+        for annotation in content["annotations"]:
+            truths[annotation["image_id"]].append(annotation["segmentation"])
+        images += [(image["file_name"], truths[image["id"]]) for image in content["images"]]
+    return images
 
 
 if __name__ == "__main__":
