@@ -33,7 +33,7 @@ class LabelledImage:
         assumed_mpp (float or None): pixel size taken from the nuclei, in um/px; None where it
             was given.
         rles (list[dict]): COCO RLE of each droplet.
-        scores (list[float]): confidence of each droplet, descending.
+        scores (list[float]): confidence of each droplet.
         fault (str or None): why it could not be labelled.
     """
 

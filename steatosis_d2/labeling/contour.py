@@ -34,10 +34,6 @@ class Outlines:
         """ndarray: int64, shape (N,), index of the outline that each point belongs to."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def __getitem__(self, index):
-        start = self.starts[index]
-        return self.points_xy[start : start + self.counts[index]]
-
     def split(self):
         """list[ndarray]: the outlines one by one, each int32, shape (n, 2)."""
         return np.split(self.points_xy, self.starts[1:]) if len(self) else []

@@ -26,7 +26,7 @@ def label_by_watershed(image_rgb, *, mpp, parameters):
     Args:
         image_rgb (ndarray): uint8, shape (H, W, 3).
         mpp (float): pixel size in um/px.
-        parameters (LabelParameters): of these, smoothing, opening and the limits of size.
+        parameters (LabelParameters): of these, smoothing, opening, growth and limits of size.
 
     Returns:
         list[Droplet]: their masks do not overlap.
