@@ -50,7 +50,7 @@ setup(
     install_requires=DEPENDENCIES,
     extras_require={
         # an open tool to compare the label generator with
-        "bench": ["liverquant>=0.0.4", "openslide-bin>=4.0"],
+        "bench": ["liverquant>=0.0.4", "openslide-bin>=4.0", "scikit-learn"],
         "dask": ["distributed>=2024.1"],  # --scheduler
         "dev": [
             "distributed>=2024.1",
