@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "steatosis_d2/__init__.py")
 # Detectron2 itself is not here: it has no release on PyPI under its own name.
 # `python -m steatosis_d2.install_detectron2` installs it; the second half are its needs.
 DEPENDENCIES = [
-    # torchvision names the one torch release it was built for, so both come out as a pair.
+    # torchvision states which torch releases it fits; constraints.txt pins the tested pair.
     "torch>=2.6",  # from here on torch.load reads tensors only, unless told otherwise
     "torchvision>=0.21",
     "numpy>=1.26",
