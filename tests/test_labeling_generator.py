@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from steatosis_d2.labeling.droplet import Droplet, fill_outline, grow_droplet
+from steatosis_d2.instance import Instance
 from steatosis_d2.labeling.evidence import measure_evidence
 from steatosis_d2.labeling.generator import (
     doubt_where_sparse,
@@ -15,6 +15,7 @@ from steatosis_d2.labeling.generator import (
     propose_outlines,
     select_droplets,
 )
+from steatosis_d2.labeling.outline import fill_outline, grow_droplet
 from steatosis_d2.labeling.parameters import AT_20X, AT_40X, choose_parameters
 from steatosis_d2.labeling.scorecards import EXPERT_CARD, PAPER_CARD, Scorecard
 from steatosis_d2.labeling.watershed import label_by_watershed
@@ -143,15 +144,15 @@ def test_proposals_weighed_in_small_batches_give_the_same_labels(monkeypatch):
 
 def test_few_weak_droplets_are_doubted_and_many_are_not():
     crop = np.ones((20, 20), bool)
-    few = [Droplet(crop, 0, 0, score) for score in (0.9, 0.7)]
+    few = [Instance(crop, 0, 0, score) for score in (0.9, 0.7)]
     kept = doubt_where_sparse(few, mpp=0.5, tissue_mm2=0.001, parameters=AT_20X)
     assert [droplet.score for droplet in kept] == pytest.approx([0.9, 0.7])
     assert doubt_where_sparse(few, mpp=0.5, tissue_mm2=0.1, parameters=AT_20X) == []
 
 
 def test_large_droplets_are_doubted_first():
-    small = Droplet(np.ones((6, 6), bool), 0, 0, 0.8)
-    large = Droplet(np.ones((60, 60), bool), 0, 0, 0.8)
+    small = Instance(np.ones((6, 6), bool), 0, 0, 0.8)
+    large = Instance(np.ones((60, 60), bool), 0, 0, 0.8)
     # 400 droplets a square millimetre: enough for small ones, few for large ones
     kept = doubt_where_sparse([large, small], mpp=0.5, tissue_mm2=0.004, parameters=AT_20X)
     assert [droplet.crop.shape for droplet in kept] == [(6, 6)]
@@ -160,7 +161,7 @@ def test_large_droplets_are_doubted_first():
 
 def test_no_droplets_without_tissue_is_no_division_by_zero():
     assert doubt_where_sparse([], mpp=0.5, tissue_mm2=0.0, parameters=AT_20X) == []
-    lonely = [Droplet(np.ones((9, 9), bool), 0, 0, 1.0)]
+    lonely = [Instance(np.ones((9, 9), bool), 0, 0, 1.0)]
     [kept] = doubt_where_sparse(lonely, mpp=0.5, tissue_mm2=0.0, parameters=AT_20X)
     assert kept.score == pytest.approx(1)
 
@@ -178,7 +179,7 @@ def test_better_outline_wins_where_two_overlap():
 def test_growth_stops_at_the_border_and_at_neighbours():
     taken = np.zeros((20, 20), bool)
     taken[5:10, 0:8] = taken[5:10, 9:15] = True
-    grown = grow_droplet(Droplet(np.ones((5, 8), bool), 5, 0, 0.5), growth_px=2, taken=taken)
+    grown = grow_droplet(Instance(np.ones((5, 8), bool), 5, 0, 0.5), growth_px=2, taken=taken)
     mask = full_mask(grown, (20, 20))
     assert mask[3, 4] and mask[11, 4] and mask[7, 8]
     assert not mask[5:10, 9:15].any()

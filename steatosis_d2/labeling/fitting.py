@@ -3,9 +3,10 @@
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from steatosis_d2.labeling.droplet import Droplet, fill_outline, grow_droplet
+from steatosis_d2.instance import Instance
 from steatosis_d2.labeling.evidence import measure_evidence
 from steatosis_d2.labeling.generator import prepare_scene, propose_outlines
+from steatosis_d2.labeling.outline import fill_outline, grow_droplet
 from steatosis_d2.labeling.scorecards import Scorecard
 
 # Where the curve of each part may bend. Lengths in um, brightness from median tissue (0) to
@@ -112,7 +113,7 @@ def format_scorecard(card):
 
 def _draw(contour_xy, growth_px, shape):
     crop, top, left = fill_outline(contour_xy)
-    droplet = Droplet(crop, top, left, score=1.0)
+    droplet = Instance(crop, top, left, score=1.0)
     nothing_taken = np.zeros(shape[:2], bool)
     return grow_droplet(droplet, growth_px=growth_px, taken=nothing_taken).encode(shape)
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from steatosis_d2.instance import Instance
 from steatosis_d2.labeling import splitting
 from steatosis_d2.labeling.contour import Outlines, measure_solidity, trace_regions
-from steatosis_d2.labeling.droplet import Droplet, fill_outline, grow_droplet
 from steatosis_d2.labeling.evidence import Scene, measure_evidence
 from steatosis_d2.labeling.foreground import (
     find_background,
@@ -16,6 +16,7 @@ from steatosis_d2.labeling.foreground import (
     normalise_brightness,
     open_bright,
 )
+from steatosis_d2.labeling.outline import fill_outline, grow_droplet
 
 # Smaller polygons have no measurable form.
 _MIN_POLYGON_AREA_PX = 4
@@ -36,7 +37,7 @@ def label_by_clump_split(image_rgb, *, mpp, parameters):
         parameters (LabelParameters): sizes, levels and thresholds.
 
     Returns:
-        list[Droplet]: most confident first; their masks do not overlap.
+        list[Instance]: most confident first; their masks do not overlap.
 
     Source: the steps are those of Guo et al. 2019, section 2.1. That regions are proposed at
     several brightness levels and weighed by measured evidence is ours.
@@ -157,7 +158,7 @@ def select_droplets(contours, scores, *, image_shape, growth_px, max_overlap):
         max_overlap (float): share of an outline that better ones may have taken already.
 
     Returns:
-        list[Droplet]: most confident first.
+        list[Instance]: most confident first.
     """
     taken = np.zeros(image_shape, bool)
     chosen = []
@@ -165,7 +166,7 @@ def select_droplets(contours, scores, *, image_shape, growth_px, max_overlap):
         crop, top, left = fill_outline(contours[index])
         window = taken[top : top + crop.shape[0], left : left + crop.shape[1]]
         if (window & crop).sum() <= max_overlap * crop.sum():
-            chosen.append(Droplet(crop & ~window, top, left, scores[index]))
+            chosen.append(Instance(crop & ~window, top, left, scores[index]))
             window |= crop
     return [grow_droplet(droplet, growth_px=growth_px, taken=taken) for droplet in chosen]
 
@@ -179,13 +180,13 @@ def doubt_where_sparse(droplets, *, mpp, tissue_mm2, parameters):
     tissue, the better each must be.
 
     Args:
-        droplets (list[Droplet]): of one image.
+        droplets (list[Instance]): of one image.
         mpp (float): pixel size in um/px.
         tissue_mm2 (float): area of the image's tissue.
         parameters (LabelParameters): where doubt sets in, its strength, the least confidence.
 
     Returns:
-        list[Droplet]: most confident first.
+        list[Instance]: most confident first.
     """
     if not droplets:
         return []

@@ -7,7 +7,7 @@ from skimage.measure import regionprops
 from skimage.morphology import h_maxima
 from skimage.segmentation import expand_labels, watershed
 
-from steatosis_d2.labeling.droplet import Droplet
+from steatosis_d2.instance import Instance
 from steatosis_d2.labeling.foreground import level_of, normalise_brightness, open_bright
 
 # Nearer to white than to tissue, for a plain threshold sees no rim: the best of 0.5 to 0.9 on the
@@ -29,7 +29,7 @@ def label_by_watershed(image_rgb, *, mpp, parameters):
         parameters (LabelParameters): of these, smoothing, opening, growth and limits of size.
 
     Returns:
-        list[Droplet]: their masks do not overlap.
+        list[Instance]: their masks do not overlap.
     """
     brightness = normalise_brightness(image_rgb, smoothing_px=parameters.smoothing_um / mpp)
     opened = open_bright(brightness, radius_px=round(parameters.opening_um / mpp))
@@ -42,7 +42,7 @@ def label_by_watershed(image_rgb, *, mpp, parameters):
     score_of = {region.label: min(1.0, float(region.solidity)) for region in sized}
     grown = expand_labels(kept, round(parameters.growth_um / mpp))
     return [
-        Droplet(region.image, region.bbox[0], region.bbox[1], score_of[region.label])
+        Instance(region.image, region.bbox[0], region.bbox[1], score_of[region.label])
         for region in regionprops(grown)
     ]
 

@@ -1,35 +1,9 @@
-"""One label: a mask in its bounding box, with a confidence."""
-
-from dataclasses import dataclass
+"""Masks of outlines, in their bounding boxes."""
 
 import cv2
 import numpy as np
 
-from steatosis_d2 import masks
-
-
-@dataclass(frozen=True)
-class Droplet:
-    """
-    One label.
-
-    Attributes:
-        crop (ndarray): bool, shape (h, w), the mask in its bounding box.
-        top, left (int): row and column of the crop in the image, in px.
-        score (float): confidence in 0..1.
-    """
-
-    crop: np.ndarray
-    top: int
-    left: int
-    score: float
-
-    def encode(self, image_shape):
-        """COCO RLE of the mask in an image of shape (H, W, ...)."""
-        height, width = image_shape[:2]
-        return masks.encode_crop(
-            self.crop, top=self.top, left=self.left, height=height, width=width
-        )
+from steatosis_d2.instance import Instance
 
 
 def fill_outline(contour_xy):
@@ -53,21 +27,20 @@ def grow_droplet(droplet, *, growth_px, taken):
     Add a rim to a droplet, within the image and off the pixels of others.
 
     Args:
-        droplet (Droplet): its pixels are marked in ``taken``.
+        droplet (Instance): its pixels are marked in ``taken``.
         growth_px (int): width of the rim, in px.
         taken (ndarray): bool, shape (H, W), pixels that have an owner; the rim is added to them.
 
     Returns:
-        Droplet: the larger one.
+        Instance: the larger one.
     """
     height, width = taken.shape
-    bottom, right = droplet.top + droplet.crop.shape[0], droplet.left + droplet.crop.shape[1]
     above, before = min(growth_px, droplet.top), min(growth_px, droplet.left)
-    below, after = min(growth_px, height - bottom), min(growth_px, width - right)
+    below, after = min(growth_px, height - droplet.bottom), min(growth_px, width - droplet.right)
     crop = np.pad(droplet.crop, ((above, below), (before, after)))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * growth_px + 1, 2 * growth_px + 1))
     top, left = droplet.top - above, droplet.left - before
     window = taken[top : top + crop.shape[0], left : left + crop.shape[1]]
     grown = crop | ((cv2.dilate(crop.view(np.uint8), disk) > 0) & ~window)
     window |= grown
-    return Droplet(grown, top, left, droplet.score)
+    return Instance(grown, top, left, droplet.score)
