@@ -32,16 +32,44 @@ def add_steatosis_config(cfg):
     # NMS_THRESH holds at test.
     cfg.MODEL.RPN.NMS_THRESH_TRAIN = 0.7
 
-    # Training images are resized by a factor drawn from this range (min, max), then cropped to
-    # INPUT.CROP.SIZE, in px after resizing, and flipped and turned as the keys below say.
-    cfg.INPUT.SCALE_TRAIN = (1.0, 1.0)
-    # At test the model resizes every image by this factor itself, whatever the image's size, so
-    # that DefaultPredictor, evaluation and slides agree. Results are in px of the given image.
-    cfg.INPUT.SCALE_TEST = 1.0
+    # The network's own pixel size, in um/px: an image whose pixel size is known is resized to it.
+    # 0 means none.
+    cfg.INPUT.MPP = 0.0
+    # Factor by which every other image is resized. At test the model resizes by itself, so that
+    # DefaultPredictor, evaluation and slides agree; results are in px of the given image.
+    cfg.INPUT.SCALE = 1.0
+    # In training that factor is multiplied by one drawn from this range (min, max); the image is
+    # then cropped to INPUT.CROP.SIZE, in px after resizing.
+    cfg.INPUT.SCALE_JITTER = (1.0, 1.0)
+    # Probability that a crop is drawn among those that hold the centre of an instance.
+    cfg.INPUT.CROP_ON_INSTANCE = 0.0
     # One of the eight flips and quarter turns, at random: tissue has no up or left.
     cfg.INPUT.RANDOM_ORIENTATION = True
-    # Brightness is multiplied by a factor drawn from this range (min, max).
+    # Turned by up to this angle either way, scaled by a factor from this range (min, max) and
+    # sheared by up to this angle; what that uncovers is filled by mirroring, labels too.
+    cfg.INPUT.AFFINE_PROBABILITY = 0.0
+    cfg.INPUT.AFFINE_ROTATION_DEG = 180.0
+    cfg.INPUT.AFFINE_SCALE = (0.8, 1.25)
+    cfg.INPUT.AFFINE_SHEAR_DEG = 8.0
+    # H&E only: haematoxylin, eosin and residue are each multiplied by a factor in 1 +- strength.
+    cfg.INPUT.STAIN_PROBABILITY = 0.0
+    cfg.INPUT.STAIN_STRENGTH = 0.3
+    # Brightness and contrast are multiplied by factors drawn from these ranges (min, max).
     cfg.INPUT.BRIGHTNESS = (1.0, 1.0)
+    cfg.INPUT.CONTRAST = (1.0, 1.0)
+    # Gaussian blur with a standard deviation from this range, in px of the network's input.
+    cfg.INPUT.BLUR_PROBABILITY = 0.0
+    cfg.INPUT.BLUR_SIGMA_PX = (0.0, 1.5)
+    # Of the augmentations above, from RANDOM_ORIENTATION on, an image gets 0 to this many, drawn
+    # at random; -1: all of them, each with its own probability.
+    cfg.INPUT.AUGMENTATIONS_AT_MOST = -1
+
+    # Share of each of DATASETS.TRAIN among the images that are drawn, in the same order, adding
+    # up to 1; empty: every image equally often.
+    cfg.DATASETS.TRAIN_SHARES = ()
+    # Images of one data set may state a "group" (the kind of microscopy). A group of n images is
+    # drawn as often as n to this power says: 1 every image equally often, 0 every group equally.
+    cfg.DATASETS.GROUP_POWER = 1.0
 
     # Lowest score that counts in every figure but COCO AP, which ranks all predictions.
     cfg.TEST.SCORE_THRESHOLD = 0.5

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
-from detectron2.data.transforms import AugInput
 
 from steatosis_d2.config import load_config
-from steatosis_d2.data.augmentation import RandomScaledCrop, build_train_augmentations
+from steatosis_d2.data.augmentation import RandomScaledCrop, ScaledInput, build_train_augmentations
 from steatosis_d2.data.mapper import InstanceMapper
 from steatosis_d2.errors import InputError
 
@@ -36,7 +35,7 @@ def test_masks_and_boxes_follow_the_image(records, seed):
 
 
 def test_instances_outside_the_crop_are_left_out(records):
-    settings = ["INPUT.CROP.SIZE", "[32, 32]", "INPUT.SCALE_TRAIN", "(1.0, 1.0)"]
+    settings = ["INPUT.CROP.SIZE", "[32, 32]", "INPUT.SCALE_JITTER", "(1.0, 1.0)"]
     np.random.seed(0)  # noqa: NPY002
     results = [starter_mapper(*settings)(records[0]) for _ in range(20)]
     assert {tuple(result["image"].shape) for result in results} == {(3, 32, 32)}
@@ -79,7 +78,7 @@ def test_polygons_are_masks_too(records):
         "category_id": 0,
         "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]],
     }
-    settings = ["INPUT.SCALE_TRAIN", "(1.0, 1.0)", "INPUT.RANDOM_ORIENTATION", "False"]
+    settings = ["INPUT.SCALE_JITTER", "(1.0, 1.0)", "INPUT.RANDOM_ORIENTATION", "False"]
     result = starter_mapper(*settings)(dict(records[0], annotations=[square]))
     assert result["instances"].gt_masks.tensor.sum() == 400
 
@@ -89,16 +88,20 @@ def test_image_of_another_size_than_stated_is_an_error(records):
         starter_mapper()(dict(records[0], height=50))
 
 
+def plain_input(image, scale=1.0):
+    return ScaledInput(image, scale=scale, boxes=np.zeros((0, 4)))
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.0, 1.7, 2.2])
 def test_scaled_crop_has_the_size_asked_for(scale):
     image = np.zeros((416, 500, 3), np.uint8)
-    crop = RandomScaledCrop((scale, scale), (150, 200)).get_transform(image)
+    crop = RandomScaledCrop((1.0, 1.0), (150, 200))(plain_input(image, scale=scale))
     assert crop.apply_image(image).shape == (150, 200, 3)
 
 
 def test_image_smaller_than_the_crop_is_kept_whole():
     image = np.zeros((100, 120, 3), np.uint8)
-    crop = RandomScaledCrop((0.5, 0.5), (384, 384)).get_transform(image)
+    crop = RandomScaledCrop((0.5, 0.5), (384, 384))(plain_input(image))
     assert crop.apply_image(image).shape == (50, 60, 3)
 
 
@@ -106,7 +109,7 @@ def test_scales_are_even_on_a_logarithmic_axis():
     np.random.seed(0)  # noqa: NPY002
     augmentation = RandomScaledCrop((0.5, 2.0), (1000, 1000))
     image = np.zeros((100, 100, 3), np.uint8)
-    sizes = [augmentation(AugInput(image)).apply_image(image).shape[0] for _ in range(400)]
+    sizes = [augmentation(plain_input(image)).apply_image(image).shape[0] for _ in range(400)]
     assert 50 <= min(sizes) <= max(sizes) <= 200
     assert 0.4 < np.mean(np.array(sizes) < 100) < 0.6
 
@@ -115,8 +118,8 @@ def test_scales_are_even_on_a_logarithmic_axis():
     ("overrides", "message"),
     [
         (
-            ["INPUT.SCALE_TRAIN", "(2.0, 1.0)"],
-            r"SCALE_TRAIN is \(2.0, 1.0\); expected \(min, max\)",
+            ["INPUT.SCALE_JITTER", "(2.0, 1.0)"],
+            r"SCALE_JITTER is \(2.0, 1.0\); expected \(min, max\)",
         ),
         (["INPUT.BRIGHTNESS", "(0.0, 1.0)"], r"BRIGHTNESS is \(0.0, 1.0\)"),
         (["INPUT.CROP.TYPE", "relative"], r"CROP.TYPE is 'relative'; crops are given in px"),

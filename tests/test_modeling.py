@@ -6,8 +6,8 @@ from torch.nn import functional
 @pytest.mark.parametrize("scale", [0.5, 1.5, 2.0])
 def test_scaling_inside_the_model_equals_scaling_before_it(slim_model, scale):
     image = torch.rand(3, 64, 80) * 255
-    scaled = slim_model(41, overrides=["INPUT.SCALE_TEST", str(scale)]).eval()
-    plain = slim_model(41, overrides=["INPUT.SCALE_TEST", "1.0"]).eval()
+    scaled = slim_model(41, overrides=["INPUT.SCALE", str(scale)]).eval()
+    plain = slim_model(41, overrides=["INPUT.SCALE", "1.0"]).eval()
     plain.load_state_dict(scaled.state_dict())
     resized = functional.interpolate(
         image[None], size=[round(64 * scale), round(80 * scale)], mode="bilinear", antialias=True
@@ -29,7 +29,7 @@ def test_another_output_size_can_be_asked_for(slim_model):
 
 
 def test_image_of_one_pixel_is_not_an_error(slim_model):
-    model = slim_model(41, overrides=["INPUT.SCALE_TEST", "0.5"]).eval()
+    model = slim_model(41, overrides=["INPUT.SCALE", "0.5"]).eval()
     with torch.no_grad():
         result = model([{"image": torch.rand(3, 1, 1)}])
     assert result[0]["instances"].image_size == (1, 1)
@@ -37,7 +37,7 @@ def test_image_of_one_pixel_is_not_an_error(slim_model):
 
 def test_training_takes_images_as_they_are(slim_model):
     """The mapper has scaled them already, together with their masks."""
-    model = slim_model(41, overrides=["INPUT.SCALE_TEST", "2.0"])
+    model = slim_model(41, overrides=["INPUT.SCALE", "2.0"])
     images = model.preprocess_image([{"image": torch.rand(3, 64, 64)}])
     assert images.image_sizes == [(64, 64)]
 

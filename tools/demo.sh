@@ -14,7 +14,7 @@ step "2/4  A short training of the starter network on the CPU"
 python tools/train_net.py --config-file configs/liver/starter.yaml \
     DATASETS.TRAIN "('coco:$data/annotations/instances_train.json:$data/images',)" \
     DATASETS.TEST "('coco:$data/annotations/instances_val.json:$data/images',)" \
-    INPUT.CROP.SIZE "[256, 256]" INPUT.SCALE_TRAIN "(0.9, 1.2)" INPUT.SCALE_TEST 1.0 \
+    INPUT.CROP.SIZE "[256, 256]" INPUT.MPP 0.5 INPUT.SCALE_JITTER "(0.9, 1.2)" \
     SOLVER.MAX_ITER 240 SOLVER.STEPS "(200,)" SOLVER.WARMUP_ITERS 20 TEST.EVAL_PERIOD 0 \
     TEST.SCORE_THRESHOLD 0.5 \
     OUTPUT_DIR "$output/training" SEED 1

@@ -1,9 +1,27 @@
-"""What training images go through, as Detectron2 augmentations."""
+"""What training images go through, as Detectron2 augmentations of RGB images."""
 
+import cv2
 import numpy as np
 from detectron2.data import transforms as T
+from fvcore.transforms.transform import Transform
+from PIL import Image
+from skimage.color import hed_from_rgb, rgb_from_hed
 
 from steatosis_d2.errors import InputError
+
+
+class ScaledInput(T.AugInput):
+    """An image on its way through the augmentations, with what a crop is chosen by."""
+
+    def __init__(self, image, *, scale, boxes):
+        """
+        Args:
+            image (ndarray): uint8, shape (H, W, 3), RGB.
+            scale (float): factor from px of the image to px of the network's input.
+            boxes (ndarray): float, shape (N, 4), XYXY in px of the image.
+        """
+        super().__init__(image, boxes=boxes)
+        self.scale = scale
 
 
 class RandomScaledCrop(T.Augmentation):
@@ -11,43 +29,202 @@ class RandomScaledCrop(T.Augmentation):
     Resize by a random factor, then crop a random window, in that order but at the window's cost.
 
     The window is cut from the given image first and only then resized, so that an image and its
-    masks are never enlarged as a whole: four times the pixels for each of several hundred masks
-    where a tile is upsampled by two.
+    masks are never enlarged as a whole: four times the pixels where a tile is upsampled by two.
     """
 
-    def __init__(self, scale_range, crop_px):
+    def __init__(self, jitter, crop_px, *, on_instance=0.0):
         """
         Args:
-            scale_range (tuple[float, float]): smallest and largest factor from px of the given
-                image to px of the result; drawn evenly on a logarithmic axis, so that twice and
-                half the size are equally likely.
+            jitter (tuple[float, float]): the input's scale is multiplied by a factor between
+                these, drawn evenly on a logarithmic axis, so that twice and half the size are
+                equally likely.
             crop_px (tuple[int, int]): (height, width) of the window after resizing. An image
                 that is smaller than the window then is kept whole.
+            on_instance (float): probability that the window is drawn among those that hold the
+                centre of one instance, each as likely as any other: a small droplet as often as
+                a large one, and fewer empty windows in lean tissue.
         """
         super().__init__()
-        self.scale_range = scale_range
+        self.jitter = jitter
         self.crop_px = crop_px
+        self.on_instance = on_instance
 
-    def get_transform(self, image):
-        scale = np.exp(self._rand_range(*np.log(self.scale_range)))
-        top, window_height, height = _random_window(image.shape[0], scale, self.crop_px[0])
-        left, window_width, width = _random_window(image.shape[1], scale, self.crop_px[1])
+    def get_transform(self, image, scale, boxes):
+        scale *= np.exp(self._rand_range(*np.log(self.jitter)))
+        center_rc = (None, None)
+        if len(boxes) and self._rand_range() < self.on_instance:
+            left, top, right, bottom = boxes[int(self._rand_range(len(boxes)))]
+            center_rc = ((top + bottom) / 2, (left + right) / 2)
+        top, window_height, height = self._draw_window(0, image.shape[0], scale, center_rc[0])
+        left, window_width, width = self._draw_window(1, image.shape[1], scale, center_rc[1])
         return T.TransformList(
             [
                 T.CropTransform(left, top, window_width, window_height),
-                T.ResizeTransform(window_height, window_width, height, width),
+                LabelResize(window_height, window_width, height, width),
             ]
         )
 
+    def _draw_window(self, axis, side, scale, center):
+        """First px and size of a window along one axis, and its size after resizing."""
+        crop = self.crop_px[axis]
+        window = min(side, max(1, round(crop / scale)))
+        # Where the window is a whole crop, rounding must not make it a pixel more or less.
+        resized = crop if window < side else min(crop, max(1, round(side * scale)))
+        first, last = 0, side - window
+        if center is not None:
+            first, last = max(first, int(center) - window + 1), min(last, int(center))
+        return int(self._rand_range(first, last + 1)), window, resized
 
-def _random_window(side, scale, crop):
-    """First px and size of a window along one axis, and its size after resizing in between."""
-    window = min(side, max(1, round(crop / scale)))
-    # Where the window is a whole crop, rounding must not make it a pixel more or less.
-    resized = crop if window < side else min(crop, max(1, round(side * scale)))
-    # Detectron2 seeds numpy's global generator in every worker; its own augmentations draw from it.
-    first = np.random.randint(side - window + 1)  # noqa: NPY002
-    return first, window, resized
+
+class LabelResize(T.ResizeTransform):
+    """Detectron2's, for label images of any type: its own shifts those by up to half a pixel."""
+
+    def apply_segmentation(self, segmentation):
+        """As ``Transform.apply_segmentation``: the nearest pixel, by its centre."""
+        labels = Image.fromarray(np.ascontiguousarray(segmentation))
+        return np.asarray(labels.resize((self.new_w, self.new_h), Image.Resampling.NEAREST))
+
+
+class MirrorAffineTransform(Transform):
+    """An affine map within the image; what it uncovers is filled with the mirrored image."""
+
+    def __init__(self, matrix):
+        """
+        Args:
+            matrix (ndarray): float, shape (2, 3), from old to new (x, y), in px with the image's
+                corner at (0, 0).
+        """
+        super().__init__()
+        self.matrix = matrix
+
+    def apply_image(self, img, interp=cv2.INTER_LINEAR):
+        """As ``Transform.apply_image``; ``interp`` is one of OpenCV's."""
+        # OpenCV's coordinates have the centre of the first px at (0, 0).
+        to_centers = self.matrix.copy()
+        to_centers[:, 2] += self.matrix[:, :2].sum(axis=1) / 2 - 0.5
+        height, width = img.shape[:2]
+        return cv2.warpAffine(
+            img, to_centers, (width, height), flags=interp, borderMode=cv2.BORDER_REFLECT
+        )
+
+    def apply_coords(self, coords):
+        """As ``Transform.apply_coords``; mirror images have no coordinates here."""
+        return coords @ self.matrix[:, :2].T + self.matrix[:, 2]
+
+    def apply_segmentation(self, segmentation):
+        """As ``Transform.apply_segmentation``; labels are mirrored with the image."""
+        return self.apply_image(segmentation, interp=cv2.INTER_NEAREST)
+
+
+class RandomAffine(T.Augmentation):
+    """Turn, scale and shear about the image's centre; the border is filled by mirroring."""
+
+    def __init__(self, *, rotation_deg, scale, shear_deg):
+        """
+        Args:
+            rotation_deg (float): largest angle either way.
+            scale (tuple[float, float]): smallest and largest factor.
+            shear_deg (float): largest angle either way, along x.
+        """
+        super().__init__()
+        self.rotation_deg = rotation_deg
+        self.scale = scale
+        self.shear_deg = shear_deg
+
+    def get_transform(self, image):
+        angle = np.deg2rad(self._rand_range(-self.rotation_deg, self.rotation_deg))
+        shear = np.tan(np.deg2rad(self._rand_range(-self.shear_deg, self.shear_deg)))
+        scale = self._rand_range(*self.scale)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        linear = scale * turn @ np.array([[1, shear], [0, 1]])
+        center = np.array(image.shape[1::-1]) / 2
+        return MirrorAffineTransform(np.column_stack([linear, center - linear @ center]))
+
+
+class RandomBlur(T.Augmentation):
+    """Gaussian blur: a scan out of focus."""
+
+    def __init__(self, sigma_px):
+        """
+        Args:
+            sigma_px (tuple[float, float]): smallest and largest standard deviation, in px of the
+                network's input.
+        """
+        super().__init__()
+        self.sigma_px = sigma_px
+
+    def get_transform(self, image):
+        sigma = self._rand_range(*self.sigma_px)
+        return T.ColorTransform(lambda rgb: cv2.GaussianBlur(rgb, (0, 0), max(sigma, 1e-3)))
+
+
+class RandomStain(T.Augmentation):
+    """
+    Another laboratory's stain: more or less haematoxylin, eosin and residue.
+
+    Optical densities are separated into stains (Ruifrok and Johnston 2001, by the matrices of
+    ``skimage.color``), each is multiplied and shifted, and they are joined again. Unlike
+    ``skimage.color.rgb2hed``, negative amounts are kept, so that without a change every colour
+    comes back as it was.
+    """
+
+    def __init__(self, strength):
+        """
+        Args:
+            strength (float): each stain is multiplied by a factor in 1 +- strength, and shifted
+                by as much of 0.1, the density of a pale stain.
+        """
+        super().__init__()
+        self.strength = strength
+
+    def get_transform(self, image):
+        factors = 1 + self.strength * self._rand_range(-1, 1, 3)
+        shifts = 0.1 * self.strength * self._rand_range(-1, 1, 3)
+        return T.ColorTransform(lambda rgb: change_stains(rgb, factors, shifts))
+
+
+def change_stains(image_rgb, factors, shifts):
+    """
+    Multiply and shift the amounts of haematoxylin, eosin and residue.
+
+    Args:
+        image_rgb (ndarray): uint8, shape (H, W, 3).
+        factors (ndarray): float, shape (3,).
+        shifts (ndarray): float, shape (3,), in optical density (natural logarithm).
+
+    Returns:
+        ndarray: uint8, shape (H, W, 3).
+    """
+    density = -np.log(np.maximum(image_rgb, 1).astype(np.float32) / 255)
+    change = (hed_from_rgb * factors) @ rgb_from_hed
+    # Glass has no stain to shift, so that white stays white.
+    stained = density @ change.astype(np.float32) + (
+        np.minimum(density.mean(axis=2, keepdims=True) / 0.1, 1)
+        * (shifts @ rgb_from_hed).astype(np.float32)
+    )
+    return np.clip(255 * np.exp(-stained) + 0.5, 0, 255).astype(np.uint8)
+
+
+class RandomSubset(T.Augmentation):
+    """Some of a list of augmentations, in the list's order."""
+
+    def __init__(self, augmentations, at_most):
+        """
+        Args:
+            augmentations (list[Augmentation]): to choose from.
+            at_most (int): each image gets 0, 1, ... or this many of them, equally likely.
+        """
+        super().__init__()
+        self.augmentations = augmentations
+        self.at_most = min(at_most, len(augmentations))
+
+    def __call__(self, aug_input):
+        """Apply a random choice: a ``TransformList`` of what was done."""
+        number = int(self._rand_range(self.at_most + 1))
+        # Detectron2's augmentations draw from numpy's global generator, and so must this.
+        order = np.random.permutation(len(self.augmentations))  # noqa: NPY002
+        chosen = [self.augmentations[index] for index in sorted(order[:number])]
+        return T.AugmentationList(chosen)(aug_input)
 
 
 def build_train_augmentations(cfg):
@@ -55,27 +232,50 @@ def build_train_augmentations(cfg):
     Augmentations of ``cfg.INPUT``, in the order in which they are applied.
 
     Args:
-        cfg (CfgNode): ``INPUT.SCALE_TRAIN``, ``INPUT.CROP``, ``INPUT.RANDOM_ORIENTATION`` and
-            ``INPUT.BRIGHTNESS`` are read.
+        cfg (CfgNode): of ``INPUT``, the keys that :func:`steatosis_d2.config.add_steatosis_config`
+            adds, and ``CROP``, are read.
 
     Returns:
-        list[Augmentation]: Detectron2 augmentations, for RGB or BGR images.
+        list[Augmentation]: for a :class:`ScaledInput`.
 
     Raises:
-        InputError: ``INPUT.CROP`` or a range is not of a kind that is understood.
+        InputError: a crop, range or probability is not of a kind that is understood.
     """
-    _check_range("INPUT.SCALE_TRAIN", cfg.INPUT.SCALE_TRAIN)
-    _check_range("INPUT.BRIGHTNESS", cfg.INPUT.BRIGHTNESS)
-    augmentations = [RandomScaledCrop(cfg.INPUT.SCALE_TRAIN, _crop_px(cfg))]
-    if cfg.INPUT.RANDOM_ORIENTATION:
-        augmentations += [
+    settings = cfg.INPUT
+    crop = RandomScaledCrop(
+        _positive_range(cfg, "SCALE_JITTER"),
+        _crop_px(cfg),
+        on_instance=_probability(cfg, "CROP_ON_INSTANCE"),
+    )
+    others = []
+    if settings.RANDOM_ORIENTATION:
+        others += [
             T.RandomFlip(horizontal=True, vertical=False),
             T.RandomFlip(horizontal=False, vertical=True),
             T.RandomRotation([0, 90], sample_style="choice"),
         ]
-    if tuple(cfg.INPUT.BRIGHTNESS) != (1.0, 1.0):
-        augmentations.append(T.RandomBrightness(*cfg.INPUT.BRIGHTNESS))
-    return augmentations
+    affine = RandomAffine(
+        rotation_deg=settings.AFFINE_ROTATION_DEG,
+        scale=_positive_range(cfg, "AFFINE_SCALE"),
+        shear_deg=settings.AFFINE_SHEAR_DEG,
+    )
+    brightness = T.RandomBrightness(*_positive_range(cfg, "BRIGHTNESS"))
+    contrast = T.RandomContrast(*_positive_range(cfg, "CONTRAST"))
+    blur = RandomBlur(settings.BLUR_SIGMA_PX)
+    others += [
+        T.RandomApply(augmentation, probability)
+        for augmentation, probability in [
+            (affine, _probability(cfg, "AFFINE_PROBABILITY")),
+            (RandomStain(settings.STAIN_STRENGTH), _probability(cfg, "STAIN_PROBABILITY")),
+            (brightness, float(settings.BRIGHTNESS[0] < settings.BRIGHTNESS[1])),
+            (contrast, float(settings.CONTRAST[0] < settings.CONTRAST[1])),
+            (blur, _probability(cfg, "BLUR_PROBABILITY")),
+        ]
+        if probability > 0
+    ]
+    if settings.AUGMENTATIONS_AT_MOST >= 0:
+        others = [RandomSubset(others, settings.AUGMENTATIONS_AT_MOST)]
+    return [crop, *others]
 
 
 def _crop_px(cfg):
@@ -89,6 +289,16 @@ def _crop_px(cfg):
     return tuple(cfg.INPUT.CROP.SIZE)
 
 
-def _check_range(key, limits):
+def _positive_range(cfg, key):
+    limits = cfg.INPUT[key]
     if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
-        raise InputError(f"{key} is {tuple(limits)}; expected (min, max) with 0 < min <= max.")
+        raise InputError(
+            f"INPUT.{key} is {tuple(limits)}; expected (min, max) with 0 < min <= max."
+        )
+    return limits
+
+
+def _probability(cfg, key):
+    if not 0 <= cfg.INPUT[key] <= 1:
+        raise InputError(f"INPUT.{key} is {cfg.INPUT[key]}; expected a probability in 0..1.")
+    return cfg.INPUT[key]

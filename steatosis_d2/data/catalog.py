@@ -22,6 +22,9 @@ from detectron2.data.datasets import load_coco_json  # noqa: E402
 
 COCO_PREFIX = "coco:"
 
+# What our COCO files say of an image beyond COCO: um/px, and the kind of microscopy.
+EXTRA_KEYS = ("mpp", "group")
+
 # name -> the command that prepares it
 PREPARED_DATASETS = {
     "liver_guo2019": "python datasets/prepare_guo2019.py --source DIR_OR_ZIP",
@@ -99,7 +102,8 @@ def load_coco_file(name, *, annotations, images, cure):
         name, annotations, images, cure: as in :func:`register_coco_file`.
 
     Returns:
-        list[dict]: Detectron2's standard data set dicts, one an image.
+        list[dict]: Detectron2's standard data set dicts, one an image, with ``mpp`` (um/px) and
+        ``group`` where the file states them.
 
     Raises:
         InputError: the file or an image of it is missing, or the file is not sound COCO.
@@ -119,7 +123,12 @@ def load_coco_file(name, *, annotations, images, cure):
             f"data set '{name}': {len(missing)} of {len(content['images'])} images are not in "
             f"'{images}', the first is '{missing[0]}'. Check the image folder."
         )
-    return load_coco_json(str(annotations), str(images), name)
+    extras = {
+        image["id"]: {key: image[key] for key in EXTRA_KEYS if key in image}
+        for image in content["images"]
+    }
+    records = load_coco_json(str(annotations), str(images), name)
+    return [record | extras[record["image_id"]] for record in records]
 
 
 register_prepared_datasets(Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser())

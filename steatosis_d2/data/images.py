@@ -96,6 +96,11 @@ def unreadable_as_input_error(path, *, kind, expected):
         yield
     except FileNotFoundError:
         raise InputError(f"{kind} '{path}' does not exist; check the path.") from None
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{kind} '{path}' is too large to be read whole ({error}). Convert it to a tiled TIFF, "
+            "which is read piece by piece."
+        ) from None
     except Exception as error:  # struct.error, ZeroDivisionError, ...: damage has many names
         raise InputError(
             f"{kind} '{path}' cannot be read ({error}); expected a whole {expected} file. "
@@ -132,20 +137,31 @@ def _as_rgb(pixels, path):
             f"image '{path}' holds {pixels.dtype} values from {pixels.min()} to {pixels.max()}; "
             "expected 8 or 16 bits a channel. Convert it to one of them."
         )
-    if pixels.ndim == 2:
-        pixels = color.gray2rgb(pixels)
-    if pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
+    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)):
         raise InputError(
             f"image '{path}' has shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4). "
             "Export one plane of the stack."
         )
-    image = pixels[..., :3]
-    if image.dtype == np.uint8:
-        return image
-    if 0 < image.max() < 4096:
+    colours = pixels if pixels.ndim == 2 else pixels[..., :3]
+    if colours.dtype == np.uint16 and 0 < colours.max() < 4096:
         logger.warning(
             "'%s' is stored with 16 bits but uses 12 or fewer; it is scaled from the full 16-bit "
             "range and will look dark. Stretch its contrast first if that is not meant.",
             path,
         )
-    return (image >> 8).astype(np.uint8)
+    return convert_to_rgb8(pixels)
+
+
+def convert_to_rgb8(pixels):
+    """
+    Grey, RGB or RGBA pixels as 8-bit RGB.
+
+    Args:
+        pixels (ndarray): uint8 or uint16, shape (H, W), (H, W, 3) or (H, W, 4); alpha is dropped,
+            and 16 bits are scaled from their full range, so that 65535 becomes 255.
+
+    Returns:
+        ndarray: uint8, shape (H, W, 3).
+    """
+    rgb = color.gray2rgb(pixels) if pixels.ndim == 2 else pixels[..., :3]
+    return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)

@@ -3,12 +3,17 @@
 import numpy as np
 import torch
 from detectron2.config import configurable
-from detectron2.data import detection_utils
 from detectron2.data import transforms as T
-from detectron2.structures import BoxMode
+from detectron2.structures import BitMasks, Boxes, BoxMode, Instances
 
-from steatosis_d2.data.augmentation import build_train_augmentations
+from steatosis_d2.data.augmentation import (
+    MirrorAffineTransform,
+    ScaledInput,
+    build_train_augmentations,
+)
 from steatosis_d2.data.images import read_image_rgb
+from steatosis_d2.data.label_layers import paint_layers, split_layers
+from steatosis_d2.data.scale import input_scale
 from steatosis_d2.errors import InputError
 
 
@@ -16,21 +21,25 @@ class InstanceMapper:
     """
     Detectron2's ``DatasetMapper`` for images with hundreds of small instances.
 
-    It differs in three things: images of any kind are read right (16 bit, grey, RGBA), only
-    masks that reach into the crop are decoded, and boxes are those of the cropped masks.
+    It differs in four things: images of any kind are read right (16 bit, grey, RGBA), images of
+    known pixel size are brought to the network's, masks are transformed all at once, and boxes
+    are those of the cropped masks.
     """
 
     @configurable
-    def __init__(self, *, is_train, augmentations, image_format):
+    def __init__(self, *, is_train, augmentations, image_format, scale, network_mpp):
         """
         Args:
             is_train (bool): whether to augment, and to keep the instances.
-            augmentations (list[Augmentation]): applied in this order.
+            augmentations (list[Augmentation]): applied in this order, to RGB images.
             image_format (str): ``RGB`` or ``BGR``, the channel order that the network takes.
+            scale, network_mpp (float): as for :func:`steatosis_d2.data.scale.input_scale`.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
+        self.scale = scale
+        self.network_mpp = network_mpp
 
     @classmethod
     def from_config(cls, cfg, *, is_train):
@@ -38,6 +47,8 @@ class InstanceMapper:
             "is_train": is_train,
             "augmentations": build_train_augmentations(cfg) if is_train else [],
             "image_format": cfg.INPUT.FORMAT,
+            "scale": cfg.INPUT.SCALE,
+            "network_mpp": cfg.INPUT.MPP,
         }
 
     def __call__(self, record):
@@ -47,7 +58,8 @@ class InstanceMapper:
 
         Returns:
             dict: the record with ``image``, a tensor of shape (3, H, W), and in training with
-            ``instances`` in place of ``annotations``.
+            ``instances`` in place of ``annotations``: ``gt_boxes`` (tight, XYXY in px),
+            ``gt_classes`` and ``gt_masks`` (bitmasks) of those with a pixel in the image.
 
         Raises:
             InputError: the image cannot be read, or its size is not the one in the record.
@@ -56,15 +68,25 @@ class InstanceMapper:
         annotations = record.pop("annotations", [])
         image = read_image_rgb(record["file_name"])
         _check_size(record, image)
-        # Detectron2's door: inside the network the channels are in its own order.
-        augmented = T.AugInput(image if self.image_format == "RGB" else image[:, :, ::-1])
-        transforms = self.augmentations(augmented)
-        channels_first = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        record["image"] = torch.from_numpy(channels_first)
         if self.is_train:
-            size = augmented.image.shape[:2]
-            record["instances"] = transform_instances(annotations, transforms, size)
+            image, record["instances"] = self._augment(image, annotations, record.get("mpp"))
+        # Detectron2's door: inside the network the channels are in its own order.
+        image = image if self.image_format == "RGB" else image[:, :, ::-1]
+        record["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return record
+
+    def _augment(self, image, annotations, mpp):
+        annotations = [annotation for annotation in annotations if not annotation.get("iscrowd")]
+        augmented = ScaledInput(
+            image,
+            scale=input_scale(mpp, scale=self.scale, network_mpp=self.network_mpp),
+            boxes=_boxes_xyxy(annotations),
+        )
+        transforms = self.augmentations(augmented)
+        instances = _transform_instances(
+            annotations, transforms, before=image.shape[:2], after=augmented.image.shape[:2]
+        )
+        return augmented.image, instances
 
 
 def _check_size(record, image):
@@ -76,34 +98,34 @@ def _check_size(record, image):
         )
 
 
-def transform_instances(annotations, transforms, size):
-    """
-    Instances of an augmented image.
-
-    Args:
-        annotations (list[dict]): in Detectron2's form, with masks as RLE or polygons; crowd
-            regions are left out.
-        transforms (TransformList): what the image went through.
-        size (tuple[int, int]): height and width of the augmented image, in px.
-
-    Returns:
-        Instances: ``gt_boxes`` (tight, XYXY in px), ``gt_classes`` and ``gt_masks`` (bitmasks)
-        of those with a pixel in the augmented image.
-    """
-    visible = [
-        detection_utils.transform_instance_annotations(dict(annotation), transforms, size)
+def _boxes_xyxy(annotations):
+    boxes = [
+        BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
         for annotation in annotations
-        if not annotation.get("iscrowd", 0) and _is_visible(annotation, transforms, size)
     ]
-    instances = detection_utils.annotations_to_instances(visible, size, mask_format="bitmask")
-    if not instances.has("gt_masks"):
-        return instances
-    instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-    return detection_utils.filter_empty_instances(instances)
+    return np.array(boxes, float).reshape(-1, 4)
 
 
-def _is_visible(annotation, transforms, size):
-    """Whether the box reaches into the augmented image: far cheaper than to decode the mask."""
-    box_xyxy = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-    left, top, right, bottom = transforms.apply_box(np.array([box_xyxy]))[0]
-    return right > 0 and bottom > 0 and left < size[1] and top < size[0]
+def _transform_instances(annotations, transforms, *, before, after):
+    """Detectron2's ``Instances`` of an augmented image; sizes before and after are (H, W) in px."""
+    segmentations = [annotation["segmentation"] for annotation in annotations]
+    layers = paint_layers(segmentations, height=before[0], width=before[1])
+    indices, masks, boxes = split_layers(
+        [transforms.apply_segmentation(layer) for layer in layers],
+        size=after,
+        by_region=_is_mirrored(transforms),
+    )
+    classes = np.array([annotation["category_id"] for annotation in annotations], np.int64)
+    instances = Instances(after)
+    instances.gt_boxes = Boxes(torch.from_numpy(boxes))
+    instances.gt_classes = torch.from_numpy(classes[indices])
+    instances.gt_masks = BitMasks(torch.from_numpy(masks))
+    return instances
+
+
+def _is_mirrored(transforms):
+    return any(
+        isinstance(transform, MirrorAffineTransform)
+        or (isinstance(transform, T.TransformList) and _is_mirrored(transform))
+        for transform in transforms.transforms
+    )
