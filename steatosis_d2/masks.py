@@ -63,6 +63,78 @@ def encode_crop(crop, *, top, left, height, width):
     )
 
 
+def encode_strip(strip, *, height, width):
+    """
+    Run-length codes of many masks at once, some three times faster than one by one.
+
+    Images may have any number of pixels; :func:`encode_crop`, by pycocotools, stops at 2^32.
+
+    Args:
+        strip (Strip): masks within the image.
+        height (int): height of the image, in px.
+        width (int): width of the image, in px.
+
+    Returns:
+        list[dict]: COCO RLE of each full-size mask.
+    """
+    counts, n_counts = _count_runs(strip, height=height, width=width)
+    # cocodataset/cocoapi, common/maskApi.c, rleToString: from the fourth on, a count is stored as
+    # the change from the one two before; five bits a character, least significant first, then
+    # one bit for "more follow"; a number's highest bit is its sign.
+    place = np.arange(len(counts)) - np.repeat(np.cumsum(n_counts) - n_counts, n_counts)
+    is_change = np.flatnonzero(place > 2)
+    values = counts.copy()
+    values[is_change] -= counts[is_change - 2]
+    n_bits = np.frexp(np.where(values < 0, ~values, values).astype(float))[1] + 1
+    n_characters = -(-n_bits // 5)
+    digit = np.arange(n_characters.max())
+    characters = values[:, None] >> 5 * digit & 31
+    characters[digit < n_characters[:, None] - 1] |= 32
+    text = (characters[digit < n_characters[:, None]] + 48).astype(np.uint8).tobytes().decode()
+    ends = np.cumsum(n_characters)[np.cumsum(n_counts) - 1].tolist()
+    size = [int(height), int(width)]
+    return [
+        {"size": size, "counts": text[start:end]}
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def _count_runs(strip, *, height, width):
+    """
+    Lengths of the runs outside, inside, outside, ... down the columns of the image.
+
+    Returns:
+        tuple[ndarray, ndarray]: int64, the counts of all masks, one mask after another; shape
+        (n,), how many each mask has.
+    """
+    n_masks = len(strip.starts)
+    # The strip has zeros round each mask, so that every change of value down a column is the
+    # start or the end (exclusive) of a run.
+    column, row = np.nonzero((strip.pixels[1:] != strip.pixels[:-1]).T)
+    owner = strip.find_owners(row)
+    order = np.argsort(owner, kind="stable")
+    column, row, owner = column[order], row[order], owner[order]
+    positions = (strip.lefts[owner] + column - 1) * height
+    positions += strip.tops[owner] + row - strip.starts[owner]
+    # A run that ends where the next begins (a column as high as the image) is one run.
+    joined = np.flatnonzero((positions[1:-1:2] == positions[2::2]) & (owner[1:-1:2] == owner[2::2]))
+    positions, owner = (
+        np.delete(values, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+        for values in (positions, owner)
+    )
+    n_counts = np.bincount(owner, minlength=n_masks) + 1
+    # 0, the positions and the image's size, of one mask after another
+    limits = np.zeros(len(positions) + 2 * n_masks, np.int64)
+    limits[np.arange(len(positions)) + 2 * owner + 1] = positions
+    last = np.cumsum(n_counts + 1) - 1
+    limits[last] = height * width
+    counts = np.delete(np.diff(limits), last[:-1])
+    # Where the image's last pixel is inside, COCO writes no empty last run.
+    final = np.cumsum(n_counts) - 1
+    is_empty = counts[final] == 0
+    return np.delete(counts, final[is_empty]), n_counts - is_empty
+
+
 def encode_label_image(labels):
     """
     Run-length codes of all instances of a label image.

@@ -9,6 +9,7 @@ from steatosis_d2.masks import decode_mask
 # Both stand out from pink tissue, violet nuclei and white droplets.
 PREDICTED_RGB = (0, 140, 60)
 TRUE_RGB = (255, 200, 0)
+DROPPED_RGB = (230, 80, 0)
 
 
 def draw_outlines(image_rgb, rles, *, color_rgb, thickness_px=1):
@@ -27,9 +28,27 @@ def draw_outlines(image_rgb, rles, *, color_rgb, thickness_px=1):
     drawn = np.ascontiguousarray(image_rgb).copy()
     for rle in rles:
         left, top, width, height = coco_mask.toBbox(rle).astype(int)
-        crop = decode_mask(rle)[top : top + height, left : left + width].astype(np.uint8)
-        contours, _ = cv2.findContours(
-            crop, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=(int(left), int(top))
-        )
-        cv2.drawContours(drawn, contours, -1, color_rgb, thickness_px)
+        crop = decode_mask(rle)[top : top + height, left : left + width]
+        draw_outline(drawn, crop, top, left, color_rgb=color_rgb, thickness_px=thickness_px)
     return drawn
+
+
+def draw_outline(drawn, crop, top, left, *, color_rgb, thickness_px=1, scale=1.0):
+    """
+    Outline one instance, in place.
+
+    Args:
+        drawn (ndarray): uint8, shape (H, W, 3), contiguous; is changed.
+        crop (ndarray): bool, shape (h, w), the mask in its bounding box.
+        top, left (float): row and column of the crop, in px of the image that ``drawn`` shows.
+        color_rgb (tuple[int, int, int]): 0..255.
+        thickness_px (int): width of the line, in px of ``drawn``.
+        scale (float): px of ``drawn`` for each px of the mask.
+    """
+    contours, _ = cv2.findContours(crop.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    # Contours run through the centres of pixels, which have whole coordinates in OpenCV.
+    first_centre_xy = np.array([left + 0.5, top + 0.5])
+    contours = [
+        np.round((contour + first_centre_xy) * scale - 0.5).astype(np.int32) for contour in contours
+    ]
+    cv2.polylines(drawn, contours, True, color_rgb, thickness_px)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pycocotools import mask as coco_mask
 
 from steatosis_d2.errors import InputError
-from steatosis_d2.files import write_json
+from steatosis_d2.files import replace_when_done
 
 DROPLET = "droplet"
 NUCLEUS = "nucleus"
@@ -32,7 +32,7 @@ def image_record(image_id, file_name, *, height, width, mpp=None):
     return record
 
 
-def annotation_record(annotation_id, image_id, rle, *, score=None):
+def annotation_record(annotation_id, image_id, rle, *, score=None, box_xywh=None, area_px=None):
     """
     COCO record of one instance; box and area follow from the mask.
 
@@ -41,6 +41,9 @@ def annotation_record(annotation_id, image_id, rle, *, score=None):
         image_id (int): the image it belongs to.
         rle (dict): COCO RLE with ``counts`` as str.
         score (float or None): confidence in 0..1, for predictions and generated labels.
+        box_xywh (list[int] or None): the mask's bounding box in px, where it is known already;
+            pycocotools, which is asked otherwise, stops at images of 2^32 px.
+        area_px (int or None): the mask's pixels; as ``box_xywh``.
 
     Returns:
         dict: COCO ``annotations`` entry; ``bbox`` is [x, y, width, height] in px.
@@ -50,8 +53,8 @@ def annotation_record(annotation_id, image_id, rle, *, score=None):
         "image_id": image_id,
         "category_id": 1,
         "segmentation": rle,
-        "bbox": coco_mask.toBbox(rle).tolist(),
-        "area": int(coco_mask.area(rle)),
+        "bbox": coco_mask.toBbox(rle).tolist() if box_xywh is None else box_xywh,
+        "area": int(coco_mask.area(rle) if area_px is None else area_px),
         "iscrowd": 0,
     }
     if score is not None:
@@ -61,22 +64,27 @@ def annotation_record(annotation_id, image_id, rle, *, score=None):
 
 def write_coco(path, images, annotations, *, category, info=None):
     """
-    Write one COCO file with one category (id 1), whole or not at all.
+    Write one COCO file with one category (id 1), whole or not at all, an annotation a line.
 
     Args:
         path (str or Path): the file to write.
         images (list[dict]): from :func:`image_record`.
-        annotations (list[dict]): from :func:`annotation_record`.
+        annotations (iterable[dict]): from :func:`annotation_record`; millions may come one by one.
         category (str): name of the category, ``droplet`` or ``nucleus``.
         info (dict or None): COCO ``info``: where the data come from, with which parameters.
     """
-    content = {
+    head = {
         "info": info or {},
         "images": images,
-        "annotations": annotations,
         "categories": [{"id": 1, "name": category}],
     }
-    write_json(path, content)
+    with replace_when_done(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.write(json.dumps(head, allow_nan=False)[:-1] + ', "annotations": [')
+        separator = "\n"
+        for annotation in annotations:
+            file.write(separator + json.dumps(annotation, allow_nan=False))
+            separator = ",\n"
+        file.write("\n]}\n")
 
 
 def read_coco(path):

@@ -1,0 +1,280 @@
+"""The files of a run: tables, outlines and pictures of each slide, and what holds all of them."""
+
+import gzip
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from steatosis_d2 import report, report_pictures, summary
+from steatosis_d2.data.coco import annotation_record, image_record, write_coco
+from steatosis_d2.files import replace_when_done, write_json
+from steatosis_d2.filters import find_reasons
+from steatosis_d2.geojson import detection_feature, open_feature_collection, open_gzip_text
+from steatosis_d2.instance import Instance
+from steatosis_d2.masks import encode_strip
+from steatosis_d2.morphology import measure_instances
+from steatosis_d2.overlay import DROPPED_RGB, PREDICTED_RGB, draw_outline
+from steatosis_d2.polygons import trace_outlines
+from steatosis_d2.strip import split_in_batches, stack_instances
+
+logger = logging.getLogger(__name__)
+
+# A picture of 4096 px fills four screens; all viewers open it.
+OVERLAY_PX = 4096
+RESULT = "result.json"
+ANNOTATIONS = "annotations.jsonl.gz"
+_ROW_GROUP = 100_000
+# Smaller outlines only darken the overview.
+_VISIBLE_PX = 4
+# A third of the time of Pillow's default for files a few percent larger.
+_PNG_LEVEL = 3
+# Not among QuPath's measurements: it has them itself, or they are not numbers.
+_NOT_MEASURED = ("left_px", "top_px", "width_px", "height_px", "dropped_by")
+
+
+def write_slide_outputs(
+    segmented,
+    folder,
+    *,
+    result_folder,
+    rules=(),
+    macro_diameter_um=summary.MACRO_DIAMETER_UM,
+    calibration=None,
+):
+    """
+    Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide.
+
+    The instances are read three times and never held as a whole; their table is.
+
+    Args:
+        segmented (SegmentedSlide): slide, tissue, instances, and what to call them.
+        folder (str or Path): where to write; it is created.
+        result_folder (str or Path): where to leave what :func:`write_run_outputs` needs of this
+            slide; ``result.json`` there, which is written last, says that all is done.
+        rules (list[Rule]): from :func:`steatosis_d2.filters.parse_rules`.
+        macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
+        calibration (Calibration or None): to give a grade.
+
+    Returns:
+        dict: the slide's row of ``summary.csv``.
+    """
+    folder, result_folder = Path(folder), Path(result_folder)
+    slide = segmented.slide
+    table = measure_instances(_Instances(segmented), mpp=slide.mpp)
+    table["dropped_by"] = find_reasons(table, rules)
+    row = summary.summarise(
+        table,
+        category=segmented.category,
+        file_name=segmented.file_name,
+        shape_px=(slide.height, slide.width),
+        mpp=slide.mpp,
+        tissue_area_px=segmented.tissue.area_px,
+        macro_diameter_um=macro_diameter_um,
+        calibration=calibration,
+    )
+    write_table(folder / f"{segmented.name}.parquet", table, segmented)
+    gallery = report_pictures.choose_gallery(
+        table[table["dropped_by"] == ""], size=report.GALLERY_SIZE
+    )
+    wanted = {row for rows in gallery.values() for row in rows}
+    overview_rgb, shown = _write_instances(segmented, table, folder, result_folder, wanted=wanted)
+    section = report.render_section(
+        segmented,
+        table,
+        row,
+        overview_rgb=overview_rgb,
+        gallery={title: [(row, shown[row]) for row in rows] for title, rows in gallery.items()},
+        macro_diameter_um=macro_diameter_um,
+    )
+    result = {
+        "name": segmented.name,
+        "image": image_record(
+            1, segmented.file_name, height=slide.height, width=slide.width, mpp=slide.mpp
+        ),
+        "summary": row,
+        "section_html": section,
+    }
+    write_json(result_folder / RESULT, result)
+    return row
+
+
+def write_run_outputs(
+    result_folders, folder, *, category, model, parameters, faults, detailed_inputs=10
+):
+    """
+    Write ``predictions.json`` (COCO), ``summary.csv`` and ``report.html`` of a run.
+
+    Args:
+        result_folders (list[Path]): those given to :func:`write_slide_outputs`, in the order of
+            the inputs.
+        folder (str or Path): where to write; it is created.
+        category (str): ``droplet`` or ``nucleus``.
+        model (dict): what segmented, as its ``describe()`` says; JSON values.
+        parameters (dict): settings of the run; JSON values.
+        faults (dict): file name -> what is wrong with an input that could not be segmented.
+        detailed_inputs (int): how many inputs the report shows in detail, some 100 kB each.
+    """
+    folder = Path(folder)
+    results = []
+    for number, result_folder in enumerate(result_folders, 1):
+        result = json.loads(Path(result_folder, RESULT).read_text(encoding="utf-8"))
+        if number > detailed_inputs:
+            del result["section_html"]
+        results.append(result)
+    write_coco(
+        folder / "predictions.json",
+        [result["image"] | {"id": number} for number, result in enumerate(results, 1)],
+        _read_annotations(result_folders),
+        category=category,
+        info={"model": model, "parameters": parameters},
+    )
+    rows = [result["summary"] for result in results]
+    rows += [summary.fault_row(name, fault, category=category) for name, fault in faults.items()]
+    summary.write_summary(folder / "summary.csv", rows)
+    report.write_report(
+        folder / "report.html",
+        results,
+        category=category,
+        model=model,
+        parameters=parameters,
+        faults=faults,
+        detailed_inputs=detailed_inputs,
+    )
+
+
+def write_table(path, table, segmented):
+    """
+    Write the table of one slide's instances as Parquet, whole or not at all.
+
+    Args:
+        path (str or Path): the file to write.
+        table (pandas.DataFrame): one row an instance; NaN becomes null.
+        segmented (SegmentedSlide): where the instances come from; its pixel size, model and
+            parameters go into the file's metadata, as JSON.
+    """
+    arrow = pa.Table.from_pandas(table, preserve_index=False)
+    description = {
+        "mpp": segmented.slide.mpp,
+        "unit": "px" if segmented.slide.mpp is None else "um",
+        "model": segmented.model,
+        "parameters": segmented.parameters,
+    }
+    arrow = arrow.replace_schema_metadata(
+        {**(arrow.schema.metadata or {}), "steatosis_d2": json.dumps(description)}
+    )
+    with replace_when_done(path) as temporary:
+        pq.write_table(arrow, temporary, row_group_size=_ROW_GROUP, compression="zstd")
+
+
+class _Instances:
+    """A slide's instances, read anew from its journal for each loop over them."""
+
+    def __init__(self, segmented):
+        self._segmented = segmented
+
+    def __iter__(self):
+        return self._segmented.instances()
+
+
+def _write_instances(segmented, table, folder, result_folder, *, wanted):
+    """
+    Outlines, annotations and pictures, in one pass over the instances.
+
+    Returns:
+        tuple: overview, uint8 (h, w, 3); dict of the wanted row labels -> Instance.
+    """
+    slide = segmented.slide
+    overlay_rgb = slide.thumbnail(OVERLAY_PX)
+    overview_rgb = slide.thumbnail(report_pictures.OVERVIEW_PX)
+    is_kept = (table["dropped_by"] == "").to_numpy()
+    shown: dict[int, Instance] = {}
+    result_folder.mkdir(parents=True, exist_ok=True)
+    with (
+        open_feature_collection(folder / f"{segmented.name}.geojson.gz") as write_feature,
+        replace_when_done(result_folder / ANNOTATIONS) as temporary,
+        open_gzip_text(temporary) as annotations,
+    ):
+        first = 0
+        for batch in split_in_batches(segmented.instances()):
+            numbered = dict(enumerate(batch, first))
+            first += len(batch)
+            kept = {row: instance for row, instance in numbered.items() if is_kept[row]}
+            shown.update((row, kept[row]) for row in wanted & kept.keys())
+            for row, instance in numbered.items():
+                color_rgb = PREDICTED_RGB if row in kept else DROPPED_RGB
+                _draw(instance, overlay_rgb, slide, color_rgb=color_rgb)
+                _draw(instance, overview_rgb, slide, color_rgb=color_rgb, min_side_px=_VISIBLE_PX)
+            if kept:
+                for feature in _as_features(kept, table, segmented):
+                    write_feature(feature)
+                for annotation in _as_annotations(kept.values(), slide):
+                    annotations.write(json.dumps(annotation, separators=(",", ":")) + "\n")
+    with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
+        Image.fromarray(overlay_rgb).save(temporary, compress_level=_PNG_LEVEL)
+    return overview_rgb, shown
+
+
+def _draw(instance, picture_rgb, slide, *, color_rgb, min_side_px=0):
+    scale = picture_rgb.shape[1] / slide.width
+    if scale * max(instance.crop.shape) >= min_side_px:
+        draw_outline(
+            picture_rgb,
+            instance.crop,
+            instance.top,
+            instance.left,
+            color_rgb=color_rgb,
+            scale=scale,
+        )
+
+
+def _as_features(kept, table, segmented):
+    """QuPath detections of some instances, with all numbers of their rows as measurements."""
+    rows = table.iloc[list(kept)]
+    columns = {
+        name: np.round(rows[name].to_numpy(np.float64), 4).tolist()
+        for name in rows.columns
+        if name not in _NOT_MEASURED
+    }
+    for number, polygons, *values in zip(
+        rows["instance_id"].tolist(), trace_outlines(kept.values()), *columns.values(), strict=True
+    ):
+        yield detection_feature(
+            polygons,
+            number=number,
+            category=segmented.category,
+            color_rgb=PREDICTED_RGB,
+            # NaN: a lone instance has no neighbour
+            measurements={
+                name: value for name, value in zip(columns, values, strict=True) if value == value
+            },
+        )
+
+
+def _as_annotations(instances, slide):
+    """COCO annotations of some instances, to be numbered when the run is put together."""
+    instances = list(instances)
+    rles = encode_strip(stack_instances(instances), height=slide.height, width=slide.width)
+    for instance, rle in zip(instances, rles, strict=True):
+        height, width = instance.crop.shape
+        yield annotation_record(
+            0,
+            0,
+            rle,
+            score=round(float(instance.score), 4),
+            box_xywh=[instance.left, instance.top, width, height],
+            area_px=np.count_nonzero(instance.crop),
+        )
+
+
+def _read_annotations(result_folders):
+    number = 0
+    for image_id, result_folder in enumerate(result_folders, 1):
+        with gzip.open(Path(result_folder, ANNOTATIONS), "rt", encoding="utf-8") as lines:
+            for line in lines:
+                number += 1
+                yield json.loads(line) | {"id": number, "image_id": image_id}
