@@ -14,6 +14,7 @@ from steatosis_d2 import __version__
 from steatosis_d2.data.coco import DROPLET, NUCLEUS
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
+from steatosis_d2.inference.acceleration import accelerate, choose_precision
 from steatosis_d2.instance import Instance
 from steatosis_d2.modeling.mask_crops import paste_crops
 
@@ -52,7 +53,10 @@ class MaskRCNNPredictor:
         self.category = find_category(cfg)
         self._weights = cfg.MODEL.WEIGHTS
         self._image_format = cfg.INPUT.FORMAT
-        self._model = load_model(cfg, score_threshold=score_threshold)
+        model = load_model(cfg, score_threshold=score_threshold)
+        self._precision = choose_precision(model.device)
+        self._model = accelerate(model, precision=self._precision)
+        logger.info("The network runs on %s in %s.", model.device, self._precision)
 
     @torch.inference_mode()
     def __call__(self, images_rgb, *, mpp):
@@ -89,6 +93,7 @@ class MaskRCNNPredictor:
             "kind": "Mask R-CNN",
             "weights": Path(self._weights).name,
             "weights_sha256": sha256_of(self._weights),
+            "precision": str(self._precision).removeprefix("torch."),
             "score_threshold": self.score_threshold,
             "versions": {
                 "steatosis_d2": __version__,

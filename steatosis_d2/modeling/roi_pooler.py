@@ -1,0 +1,124 @@
+"""ROIAlign on a processor, many times as fast as torchvision's, from channels-last features."""
+
+import torch
+from detectron2.modeling.poolers import (
+    ROIPooler,
+    assign_boxes_to_levels,
+    convert_boxes_to_pooler_format,
+)
+from torch.nn import functional
+
+
+class ChannelsLastROIPooler(ROIPooler):
+    """
+    Detectron2's ``ROIPooler`` (ROIAlign) for inference on a processor.
+
+    With channels last, the features of one cell lie side by side, and each output is a weighted
+    sum of such rows: torch's ``embedding_bag``, which runs on all cores and in any precision.
+    What comes out equals torchvision's up to rounding.
+    """
+
+    def forward(self, features, box_lists):
+        """
+        Args:
+            features (list[Tensor]): a level each, shape (N, C, H, W), channels last in memory.
+            box_lists (list[Boxes]): of each image, in px of the network's input.
+
+        Returns:
+            Tensor: shape (number of boxes, C, h, w), channels last in memory.
+        """
+        rois = convert_boxes_to_pooler_format(box_lists)
+        levels = assign_boxes_to_levels(
+            box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
+        )
+        images = rois[:, 0].long()
+        starts_yx, sizes_yx = self._to_cells(rois[:, 1:], levels)
+        n_samples_yx = self._count_samples(sizes_yx)
+        pooled = features[0].new_empty(len(rois), *self.output_size, features[0].shape[1])
+        # Boxes on the same level with as many samples in a bin are computed together.
+        kinds = torch.cat([levels[:, None], n_samples_yx], dim=1)
+        for kind in torch.unique(kinds, dim=0):
+            chosen = torch.nonzero((kinds == kind).all(dim=1))[:, 0]
+            level, *n_samples = kind.tolist()
+            sums = align(
+                features[level],
+                images[chosen],
+                starts_yx[chosen],
+                sizes_yx[chosen],
+                output_size=self.output_size,
+                n_samples_yx=n_samples,
+            )
+            pooled.index_copy_(0, chosen, sums)
+        return pooled.permute(0, 3, 1, 2)
+
+    def _to_cells(self, boxes_xyxy, levels):
+        """Upper left corners and sizes of boxes, (K, 2) each, y and x, in cells of their level."""
+        scales = torch.tensor([aligner.spatial_scale for aligner in self.level_poolers])
+        is_aligned = self.level_poolers[0].aligned
+        boxes = boxes_xyxy * scales[levels, None] - (0.5 if is_aligned else 0)
+        sizes_yx = (boxes[:, 2:] - boxes[:, :2]).flip(1)
+        return boxes[:, :2].flip(1), sizes_yx if is_aligned else sizes_yx.clamp(min=1)
+
+    def _count_samples(self, sizes_yx):
+        """Samples along the sides of a bin: as configured, or one a cell that the bin covers."""
+        ratio = self.level_poolers[0].sampling_ratio
+        if ratio > 0:
+            return torch.full_like(sizes_yx, ratio, dtype=torch.int64)
+        return (sizes_yx / torch.tensor(self.output_size)).ceil().long().clamp(min=1)
+
+
+def align(features, images, starts_yx, sizes_yx, *, output_size, n_samples_yx):
+    """
+    ROIAlign (He et al. 2017, Mask R-CNN, section 3) of boxes on one level.
+
+    Args:
+        features (Tensor): shape (N, C, H, W), channels last in memory.
+        images (Tensor): int64, shape (K,), the image of each box.
+        starts_yx, sizes_yx (Tensor): float32, shape (K, 2), in cells of the level.
+        output_size (tuple[int, int]): bins along y and x.
+        n_samples_yx (tuple[int, int]): samples in each bin along y and x.
+
+    Returns:
+        Tensor: shape (K, h, w, C), in the precision of the features.
+    """
+    n_images, channels, height, width = features.shape
+    (size_y, size_x), (n_y, n_x) = output_size, n_samples_yx
+    y, y_weights = sample_axis(starts_yx[:, 0], sizes_yx[:, 0], size_y, n_y, length=height)
+    x, x_weights = sample_axis(starts_yx[:, 1], sizes_yx[:, 1], size_x, n_x, length=width)
+    # axes: box, bin along y, bin along x, sample along y, sample along x
+    cells = (images[:, None, None] * height + y)[:, :, None, :, None] * width
+    cells = cells + x[:, None, :, None, :]
+    weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
+    sums = functional.embedding_bag(
+        cells.reshape(-1, 4 * n_y * n_x),
+        features.permute(0, 2, 3, 1).reshape(n_images * height * width, channels),
+        mode="sum",
+        per_sample_weights=weights.reshape(-1, 4 * n_y * n_x).to(features.dtype),
+    )
+    return sums.reshape(len(images), size_y, size_x, channels)
+
+
+def sample_axis(starts, sizes, n_bins, n_samples, *, length):
+    """
+    Bilinear samples along one axis, placed and weighted as torchvision's ROIAlign does.
+
+    Args:
+        starts, sizes (Tensor): shape (K,), of the boxes, in cells of the level.
+        n_bins (int): outputs along the axis.
+        n_samples (int): samples in each bin.
+        length (int): cells of the level along the axis.
+
+    Returns:
+        tuple[Tensor, Tensor]: the two cells beside each sample, and the weight of each in the
+        mean over the bin; both of shape (K, n_bins, 2 n_samples).
+    """
+    bins = torch.arange(n_bins)[:, None] + (torch.arange(n_samples) + 0.5) / n_samples
+    places = starts[:, None, None] + bins * (sizes / n_bins)[:, None, None]
+    # Up to one cell outside, a sample has the border's value; farther out it counts as zero.
+    share = ((places >= -1) & (places <= length)) / n_samples
+    places = places.clamp(0, length - 1)
+    lower = places.long()
+    upper = (lower + 1).clamp(max=length - 1)
+    fraction = places - lower
+    weights = torch.cat([(1 - fraction) * share, fraction * share], dim=2)
+    return torch.cat([lower, upper], dim=2), weights
