@@ -3,7 +3,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from steatosis_d2.data.images import list_images, read_image_rgb
+from steatosis_d2.data.images import list_images, list_inputs, read_image_rgb
 from steatosis_d2.errors import InputError
 
 COLOUR = (200, 100, 50)
@@ -107,3 +107,42 @@ def test_listing_is_sorted_and_skips_hidden_and_other_files(tmp_path):
     for name in ("b.PNG", "a.tif", "._b.PNG", "notes.txt", "c.jpeg"):
         (tmp_path / name).touch()
     assert [path.name for path in list_images(str(tmp_path))] == ["a.tif", "b.PNG", "c.jpeg"]
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def test_files_of_folders_are_named_within_them(tmp_path):
+    for name in ("b.png", "a.tif", "notes.txt", ".hidden.png"):
+        touch(tmp_path / "tiles" / name)
+    files, faults = list_inputs([tmp_path / "tiles"])
+    assert list(files) == ["a.tif", "b.png"]
+    assert faults == []
+
+
+def test_same_names_in_two_folders_are_told_apart(tmp_path):
+    paths = [touch(tmp_path / case / "1.png") for case in ("a", "b")]
+    files, _ = list_inputs([tmp_path / "a", tmp_path / "b"])
+    assert files == {"a/1.png": paths[0], "b/1.png": paths[1]}
+
+
+def test_file_given_twice_is_listed_once(tmp_path):
+    path = touch(tmp_path / "1.png")
+    files, _ = list_inputs([path, tmp_path, str(path)])
+    assert list(files) == ["1.png"]
+
+
+def test_folder_without_images_is_a_fault(tmp_path):
+    files, [fault] = list_inputs([tmp_path])
+    assert files == {}
+    assert str(tmp_path) in fault
+
+
+def test_other_kinds_of_files_are_listed_on_demand(tmp_path):
+    for name in ("a.png", "b.svs"):
+        touch(tmp_path / name)
+    files, _ = list_inputs([tmp_path], suffixes={".svs"})
+    assert list(files) == ["b.svs"]

@@ -1,4 +1,4 @@
-"""Many files: which they are, what they are called, and what becomes of the bad ones."""
+"""Labels of many files, and what becomes of the bad ones."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ from steatosis_d2.labeling.batch import (
     as_coco_records,
     describe_run,
     label_file,
-    list_inputs,
 )
 from steatosis_d2.labeling.scale import guess_magnification, measure_nuclei
 from steatosis_d2.masks import encode_mask
@@ -31,32 +30,6 @@ def paint_nuclei(radius_px, *, number=16, side=400):
         row, column = pitch // 2 + pitch * (i // 4), pitch // 2 + pitch * (i % 4)
         image[(rows - row) ** 2 + (columns - column) ** 2 <= radius_px**2] = (70, 40, 110)
     return image
-
-
-def test_files_of_folders_are_named_within_them(tmp_path):
-    for name in ("b.png", "a.tif", "notes.txt", ".hidden.png"):
-        touch(tmp_path / "tiles" / name)
-    files, faults = list_inputs([tmp_path / "tiles"])
-    assert list(files) == ["a.tif", "b.png"]
-    assert faults == []
-
-
-def test_same_names_in_two_folders_are_told_apart(tmp_path):
-    paths = [touch(tmp_path / case / "1.png") for case in ("a", "b")]
-    files, _ = list_inputs([tmp_path / "a", tmp_path / "b"])
-    assert files == {"a/1.png": paths[0], "b/1.png": paths[1]}
-
-
-def test_file_given_twice_is_labelled_once(tmp_path):
-    path = touch(tmp_path / "1.png")
-    files, _ = list_inputs([path, tmp_path, str(path)])
-    assert list(files) == ["1.png"]
-
-
-def test_folder_without_images_is_a_fault(tmp_path):
-    files, [fault] = list_inputs([tmp_path])
-    assert files == {}
-    assert str(tmp_path) in fault
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from steatosis_d2.data.coco import DROPLET, write_coco
-from steatosis_d2.data.images import read_image_rgb
+from steatosis_d2.data.images import list_inputs, read_image_rgb
 from steatosis_d2.data.prepare import pixel_size_um
 from steatosis_d2.errors import InputError, exit_cleanly
 from steatosis_d2.files import replace_when_done
@@ -18,7 +18,6 @@ from steatosis_d2.labeling.batch import (
     as_coco_records,
     describe_run,
     label_files,
-    list_inputs,
 )
 from steatosis_d2.overlay import PREDICTED_RGB, draw_outlines
 from steatosis_d2.parallel import open_mapper

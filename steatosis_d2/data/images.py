@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,37 @@ def list_images(folder, *, suffixes=IMAGE_SUFFIXES):
         if path.suffix.lower() in suffixes and not path.name.startswith(".")
     )
     return sorted(files, key=lambda path: path.name)
+
+
+def list_inputs(paths, *, suffixes=IMAGE_SUFFIXES):
+    """
+    The image files behind a list of files and folders, and what COCO calls each.
+
+    A file's name is that within its folder. Only if two files then share one are all named by
+    their path below the folder that holds all of them.
+
+    Args:
+        paths (list[str or Path]): image files, and folders whose image files are meant.
+        suffixes (collection[str]): suffixes of the files to take from folders, in lower case.
+
+    Returns:
+        tuple: dict of ``file_name`` (str) -> absolute Path, in the given order, folders in
+        alphabetical order, each file once; list of faults (str), one a path that holds no image.
+    """
+    files, faults = [], []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = list_images(path, suffixes=suffixes)
+            if not found:
+                faults.append(f"folder '{path}' has no images ({', '.join(sorted(suffixes))}).")
+            files += found
+        else:
+            files.append(path)
+    files = list(dict.fromkeys(file.absolute() for file in files))
+    if max(Counter(file.name for file in files).values(), default=0) <= 1:
+        return {file.name: file for file in files}, faults
+    root = os.path.commonpath([file.parent for file in files])
+    return {file.relative_to(root).as_posix(): file for file in files}, faults
 
 
 def read_image_rgb(path):

@@ -1,21 +1,15 @@
 """Labels of many image files, as one COCO file's records."""
 
 import functools
-import logging
-import os
-from collections import Counter
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from steatosis_d2.data.coco import annotation_record, image_record
-from steatosis_d2.data.images import list_images, read_image_rgb
+from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.errors import InputError
 from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import choose_parameters
 from steatosis_d2.labeling.scale import guess_magnification
 from steatosis_d2.labeling.watershed import label_by_watershed
-
-logger = logging.getLogger(__name__)
 
 METHODS = {"clump-split": label_by_clump_split, "watershed": label_by_watershed}
 SLIDE_SUFFIXES = frozenset(
@@ -43,36 +37,6 @@ class LabelledImage:
     rles: list[dict] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     fault: str | None = None
-
-
-def list_inputs(paths):
-    """
-    The image files behind a list of files and folders, and what COCO calls each.
-
-    A file's name is that within its folder. Only if two files then share one are all named by
-    their path below the folder that holds all of them.
-
-    Args:
-        paths (list[str or Path]): image files, and folders whose image files are meant.
-
-    Returns:
-        tuple: dict of ``file_name`` (str) -> absolute Path, in the given order, folders in
-        alphabetical order, each file once; list of faults (str), one a path that holds no image.
-    """
-    files, faults = [], []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found = list_images(path)
-            if not found:
-                faults.append(f"folder '{path}' has no images (PNG, JPEG, WebP, BMP or TIFF).")
-            files += found
-        else:
-            files.append(path)
-    files = list(dict.fromkeys(file.absolute() for file in files))
-    if max(Counter(file.name for file in files).values(), default=0) <= 1:
-        return {file.name: file for file in files}, faults
-    root = os.path.commonpath([file.parent for file in files])
-    return {file.relative_to(root).as_posix(): file for file in files}, faults
 
 
 def label_files(files, *, method, mpp, map_in_order):

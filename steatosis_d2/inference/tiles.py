@@ -1,0 +1,86 @@
+"""Cutting a slide into overlapping windows that a model can take."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+# Two tiles must see the same strip of a droplet to tell that it is one.
+MIN_OVERLAP_PX = 16
+
+
+@dataclass(frozen=True)
+class Tile:
+    """
+    A window of a slide, in px of level 0, from the first row and column to below the last ones.
+
+    Attributes:
+        index (int): place in its plan.
+        left, top, right, bottom (int): the window.
+    """
+
+    index: int
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self):
+        """In px of level 0."""
+        return self.right - self.left
+
+    @property
+    def height(self):
+        """In px of level 0."""
+        return self.bottom - self.top
+
+    @property
+    def box_xyxy(self):
+        """Left, top, right and bottom."""
+        return self.left, self.top, self.right, self.bottom
+
+
+def plan_tiles(width, height, *, tile_px, overlap_px, tissue=None):
+    """
+    Windows of one size that cover a slide, row by row.
+
+    They are spread evenly, so that none is a sliver at the slide's end: neighbours share
+    ``overlap_px`` or somewhat more.
+
+    Args:
+        width, height (int): of the slide, in px of level 0.
+        tile_px (int): side of a window; a slide that is smaller is one window of its own size.
+        overlap_px (int): least that neighbours share, in px.
+        tissue (TissueMask or None): windows without tissue are left out.
+
+    Returns:
+        list[Tile]: in the order of reading: from the left to the right, then the next row.
+
+    Raises:
+        ValueError: the overlap is less than 16 px or more than half a tile.
+
+    Example:
+        >>> [tile.left for tile in plan_tiles(2000, 512, tile_px=1024, overlap_px=128)]
+        [0, 488, 976]
+    """
+    if not MIN_OVERLAP_PX <= overlap_px <= tile_px // 2:
+        raise ValueError(
+            f"tiles of {tile_px} px overlap by {overlap_px} px; expected {MIN_OVERLAP_PX} px to "
+            "half a tile."
+        )
+    windows = (
+        (left, top, min(left + tile_px, width), min(top + tile_px, height))
+        for top in _starts(height, tile_px, overlap_px)
+        for left in _starts(width, tile_px, overlap_px)
+    )
+    with_tissue = (box for box in windows if tissue is None or tissue.overlaps(*box))
+    return [Tile(index, *box) for index, box in enumerate(with_tissue)]
+
+
+def _starts(length, tile_px, overlap_px):
+    """First px of each window along one axis."""
+    if length <= tile_px:
+        return [0]
+    count = math.ceil((length - overlap_px) / (tile_px - overlap_px))
+    return np.linspace(0, length - tile_px, count).round().astype(int).tolist()
