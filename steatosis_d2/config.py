@@ -71,11 +71,27 @@ def add_steatosis_config(cfg):
     # drawn as often as n to this power says: 1 every image equally often, 0 every group equally.
     cfg.DATASETS.GROUP_POWER = 1.0
 
+    # Stages of training, in order; empty: all layers throughout, by MAX_ITER and STEPS. Each is
+    # {train: heads | res5+ | res4+ | res3+ | res2+ | all, epochs: N or iterations: N, lr: BASE_LR,
+    # steps: [iterations of the stage at which lr is multiplied by GAMMA], warmup: WARMUP_ITERS}.
+    # What is not trained is frozen, its batch normalisation's statistics too.
+    cfg.SOLVER.STAGES = []
+    # A step's IMS_PER_BATCH images are computed in this many parts, one after another: the same
+    # training in less memory.
+    cfg.SOLVER.ACCUMULATE = 1
+    # Exponential moving average of the weights, a step; 0 keeps none. Where it is kept, it is
+    # what is evaluated and what checkpoints hold as the model.
+    cfg.SOLVER.EMA_DECAY = 0.0
+
     # Lowest score that counts in every figure but COCO AP, which ranks all predictions.
     cfg.TEST.SCORE_THRESHOLD = 0.5
     # The figure (higher is better) whose best checkpoint is kept as model_best.pth, by its name
     # in metrics.json; with several test sets, the data set's name and a slash come before it.
     cfg.TEST.BEST_METRIC = "segm/AP"
+    # Stop after this many evaluations in which that figure has not become better; 0: never.
+    cfg.TEST.PATIENCE = 0
+    # Images of each test set whose outlines are shown in TensorBoard at every evaluation.
+    cfg.TEST.PICTURES = 4
 
 
 def load_config(config_file, overrides=()):

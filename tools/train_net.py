@@ -1,15 +1,15 @@
 #!/usr/bin/env python
 """Train or evaluate a network from a config file, as Detectron2's own tools/train_net.py does."""
 
-from steatosis_d2.errors import InputError, exit_cleanly
+from steatosis_d2.errors import exit_cleanly
 
 with exit_cleanly():  # says how to get Detectron2 where it is missing
     from steatosis_d2.config import load_config
     from steatosis_d2.engine import SafeCheckpointer, Trainer
+    from steatosis_d2.engine.distributed import launch_processes
     from steatosis_d2.model_zoo import get_config_file
 
-import torch
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -43,15 +43,6 @@ def parse_arguments():
     return arguments
 
 
-def check_gpus(arguments):
-    gpus = torch.cuda.device_count()
-    if arguments.num_gpus > max(gpus, 1):
-        raise InputError(
-            f"--num-gpus is {arguments.num_gpus}, and this machine has {gpus}. Give "
-            f"{max(gpus, 1)} or fewer (1 without a GPU means the CPU)."
-        )
-
-
 def main(arguments):
     """Train or evaluate in one process; with several GPUs, this runs once for each."""
     arguments.config_file = get_config_file(arguments.config_file)
@@ -73,12 +64,11 @@ def main(arguments):
 if __name__ == "__main__":
     with exit_cleanly():
         arguments = parse_arguments()
-        check_gpus(arguments)
-        launch(
+        launch_processes(
             main,
-            arguments.num_gpus,
+            num_gpus=arguments.num_gpus,
             num_machines=arguments.num_machines,
             machine_rank=arguments.machine_rank,
             dist_url=arguments.dist_url,
-            args=(arguments,),
+            arguments=(arguments,),
         )

@@ -50,7 +50,7 @@ class RandomScaledCrop(T.Augmentation):
         self.on_instance = on_instance
 
     def get_transform(self, image, scale, boxes):
-        scale *= np.exp(self._rand_range(*np.log(self.jitter)))
+        scale *= float(np.exp(self._rand_range(*np.log(self.jitter))))
         center_rc = (None, None)
         if len(boxes) and self._rand_range() < self.on_instance:
             left, top, right, bottom = boxes[int(self._rand_range(len(boxes)))]
@@ -154,7 +154,7 @@ class RandomBlur(T.Augmentation):
         self.sigma_px = sigma_px
 
     def get_transform(self, image):
-        sigma = self._rand_range(*self.sigma_px)
+        sigma = float(self._rand_range(*self.sigma_px))
         return T.ColorTransform(lambda rgb: cv2.GaussianBlur(rgb, (0, 0), max(sigma, 1e-3)))
 
 

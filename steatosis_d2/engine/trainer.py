@@ -1,24 +1,36 @@
-"""The training loop: Detectron2's, with this project's data, checkpoints and evaluation."""
+"""The training loop: Detectron2's, with this project's data, stages, checkpoints and evaluation."""
 
+import contextlib
 import logging
 import weakref
 from pathlib import Path
 
-from detectron2.data import (
-    DatasetCatalog,
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog, build_detection_test_loader
 from detectron2.engine import DefaultTrainer, hooks
+from detectron2.engine.train_loop import TrainerBase
 from detectron2.utils import comm
 from torch.nn.utils import clip_grad_norm_
 
 from steatosis_d2.data.catalog import PREPARED_DATASETS
 from steatosis_d2.data.mapper import InstanceMapper
 from steatosis_d2.data.splits import SPLITS
+from steatosis_d2.data.stream import (
+    ImageStream,
+    StreamSampler,
+    build_stream_loader,
+    load_records,
+)
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
-from steatosis_d2.engine.train_loop import CPUAMPTrainer, cpu_has_bfloat16
+from steatosis_d2.engine.hooks import (
+    BestHook,
+    EarlyStop,
+    PictureHook,
+    StageHook,
+    ThroughputHook,
+)
+from steatosis_d2.engine.schedule import build_staged_scheduler, plan_stages
+from steatosis_d2.engine.train_loop import DivergenceError, TrainLoop, choose_dtype
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.evaluator import SteatosisEvaluator
 
@@ -26,46 +38,175 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """Detectron2's ``DefaultTrainer`` for tiles with hundreds of instances."""
+    """
+    Detectron2's ``DefaultTrainer`` for staged training that resumes to the bit.
+
+    What an iteration does follows from the config, the seed, the iteration and the weights
+    alone: which images it sees, how they are augmented, what the network draws at random. So a
+    run that was killed and resumed ends with the weights of one that was not.
+    """
 
     def __init__(self, cfg):
         """
         Args:
-            cfg (CfgNode): ``SOLVER.AMP.ENABLED`` means bfloat16 on a CPU that has it, and
-                float32 on one that has not; on a GPU it is Detectron2's own.
-        """
-        wants_amp_on_cpu = cfg.SOLVER.AMP.ENABLED and cfg.MODEL.DEVICE == "cpu"
-        if wants_amp_on_cpu:
-            cfg = cfg.clone()
-            cfg.defrost()
-            cfg.SOLVER.AMP.ENABLED = False
-        super().__init__(cfg)
-        if wants_amp_on_cpu and cpu_has_bfloat16():
-            logger.info("The forward pass runs in bfloat16.")
-            self._trainer = CPUAMPTrainer(self.model, self.data_loader, self.optimizer)
+            cfg (CfgNode): a config of this project.
 
-    def build_hooks(self):
-        # DefaultTrainer made a checkpointer of its own just before it calls this; the hooks
-        # that are built here must hold ours.
-        self.checkpointer = SafeCheckpointer(
-            self.model,
+        Raises:
+            InputError: a data set is not known or not sound, or a setting is at fault.
+        """
+        TrainerBase.__init__(self)  # DefaultTrainer would build its own of all that follows
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg
+        records, weights = self._load_records()
+        stages = plan_stages(cfg, n_images=len(records))
+        self.start_iter, self.max_iter = 0, stages[-1].end
+        self._seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        mapper = InstanceMapper(cfg, is_train=True)
+        self._stream = ImageStream(records, mapper, weights=weights, seed=self._seed)
+        self._sampler = StreamSampler(
+            _images_per_batch(cfg), rank=comm.get_rank(), world_size=comm.get_world_size()
+        )
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        self._trainer = TrainLoop(
+            model,
+            build_stream_loader(
+                self._stream, self._sampler, num_workers=cfg.DATALOADER.NUM_WORKERS
+            ),
+            optimizer,
+            seed=self._seed,
+            dtype=choose_dtype(cfg.MODEL.DEVICE) if cfg.SOLVER.AMP.ENABLED else torch.float32,
+            accumulate=cfg.SOLVER.ACCUMULATE,
+            ema_decay=cfg.SOLVER.EMA_DECAY,
+        )
+        self.scheduler = build_staged_scheduler(cfg, optimizer, stages)
+        self.checkpointer = self._build_checkpointer(trainer=weakref.proxy(self))
+        self.register_hooks(self._build_hooks(stages))
+        self._report(len(records), stages)
+
+    def _load_records(self):
+        check_registered(self.cfg.DATASETS.TRAIN, key="DATASETS.TRAIN")
+        records, weights = load_records(self.cfg)
+        check_classes(self.cfg, self.cfg.DATASETS.TRAIN)
+        return records, weights
+
+    def _build_checkpointer(self, **kwargs):
+        return SafeCheckpointer(
+            self._trainer.best_network,
             self.cfg.OUTPUT_DIR,
             allow_pickle=self.cfg.MODEL.ALLOW_PICKLE,
-            trainer=weakref.proxy(self),
+            **kwargs,
         )
-        built = super().build_hooks()
-        if self.cfg.TEST.EVAL_PERIOD > 0 and comm.is_main_process():
-            # between the evaluation and the writers, which come last
-            built.insert(-1, self._build_best_checkpointer())
+
+    def _build_hooks(self, stages):
+        cfg = self.cfg
+        built = [
+            StageHook(self._trainer, stages),
+            hooks.IterationTimer(),
+            ThroughputHook(cfg.SOLVER.IMS_PER_BATCH),
+            hooks.LRScheduler(),
+        ]
+        if comm.is_main_process():
+            # before the evaluation: if that fails, the weights are there
+            built.append(
+                hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
+            )
+        built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        if cfg.TEST.EVAL_PERIOD > 0:
+            # Weights alone: what --resume goes on from is saved by the periodic checkpointer.
+            built.append(
+                BestHook(
+                    self._build_checkpointer(resumable=False),
+                    cfg.TEST.BEST_METRIC,
+                    period=cfg.TEST.EVAL_PERIOD,
+                    patience=cfg.TEST.PATIENCE,
+                )
+            )
+        built.append(self._build_picture_hook())
+        if comm.is_main_process():
+            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return built
 
-    def _build_best_checkpointer(self):
-        # Weights alone, and not resumable: Detectron2 states the next iteration in them, and
-        # resuming from there would skip one.
-        checkpointer = SafeCheckpointer(self.model, self.cfg.OUTPUT_DIR, resumable=False)
-        return hooks.BestCheckpointer(
-            self.cfg.TEST.EVAL_PERIOD, checkpointer, self.cfg.TEST.BEST_METRIC
+    def _build_picture_hook(self):
+        cfg = self.cfg
+        names = cfg.DATASETS.TEST if cfg.TEST.EVAL_PERIOD > 0 else ()
+        if names:
+            check_registered(names, key="DATASETS.TEST")
+        return PictureHook(
+            self._trainer,
+            channel_order=cfg.INPUT.FORMAT,
+            period=cfg.TEST.EVAL_PERIOD,
+            predictions=[
+                (DatasetCatalog.get(name), evaluation_folder(cfg, name) / "predictions.json")
+                for name in names
+            ],
+            n_pictures=cfg.TEST.PICTURES,
         )
+
+    def _evaluate(self):
+        self._last_eval_results = self.test(self.cfg, self._trainer.best_network)
+        return self._last_eval_results
+
+    def _report(self, n_images, stages):
+        cfg = self.cfg
+        logger.info(
+            "%d training images, %d a step in %d process(es), %d step(s) an epoch; "
+            "%d iterations in %d stage(s); forward pass in %s; seed %d",
+            n_images,
+            cfg.SOLVER.IMS_PER_BATCH,
+            comm.get_world_size(),
+            -(-n_images // cfg.SOLVER.IMS_PER_BATCH),
+            self.max_iter,
+            len(stages),
+            str(self._trainer.dtype).removeprefix("torch."),
+            self._seed,
+        )
+
+    def resume_or_load(self, resume=True):
+        """As ``DefaultTrainer.resume_or_load``; the images go on where they stopped, too."""
+        super().resume_or_load(resume)
+        if self._trainer.averaged is not None and not (resume and self.start_iter):
+            # What was loaded went into the averaged weights, which are what is kept.
+            self._trainer.network.load_state_dict(self._trainer.best_network.state_dict())
+        self._stream.seed = self._trainer.seed = self._seed
+        self._sampler.first_batch = self.start_iter * self.cfg.SOLVER.ACCUMULATE
+
+    def state_dict(self):
+        return super().state_dict() | {"seed": self._seed}
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        self._seed = state_dict["seed"]
+
+    def train(self):
+        """
+        Train to the end, or until the figure that is watched no longer becomes better.
+
+        Returns:
+            dict or None: figures of the last evaluation, on the main process.
+
+        Raises:
+            DivergenceError: the loss is not a number any more.
+        """
+        try:
+            with _no_traceback_for_users():
+                return super().train()
+        except EarlyStop as stop:
+            logger.info("Stopped early at iteration %d: %s", self.iter, stop)
+            if comm.is_main_process():
+                self.checkpointer.save("model_final", iteration=self.iter)
+            return self._last_eval_results
+
+    def run_step(self):
+        try:
+            super().run_step()
+        except DivergenceError as error:
+            saved = self.checkpointer.has_checkpoint()
+            last = self.checkpointer.get_checkpoint_file() if saved else "none"
+            raise DivergenceError(
+                f"{error}. The last good checkpoint is {last}. Lower SOLVER.BASE_LR, or look at "
+                "these images."
+            ) from None
 
     @classmethod
     def build_optimizer(cls, cfg, model):
@@ -89,13 +230,6 @@ class Trainer(DefaultTrainer):
         return optimizer
 
     @classmethod
-    def build_train_loader(cls, cfg):
-        check_registered(cfg.DATASETS.TRAIN, key="DATASETS.TRAIN")
-        loader = build_detection_train_loader(cfg, mapper=InstanceMapper(cfg, is_train=True))
-        check_classes(cfg, cfg.DATASETS.TRAIN)
-        return loader
-
-    @classmethod
     def build_test_loader(cls, cfg, dataset_name):
         check_registered([dataset_name], key="DATASETS.TEST")
         mapper = InstanceMapper(cfg, is_train=False)
@@ -111,6 +245,34 @@ class Trainer(DefaultTrainer):
             score_threshold=cfg.TEST.SCORE_THRESHOLD,
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
+
+
+def _images_per_batch(cfg):
+    """Images that one process takes at a time."""
+    parts = comm.get_world_size() * cfg.SOLVER.ACCUMULATE
+    if cfg.SOLVER.IMS_PER_BATCH % parts:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which "
+            f"{comm.get_world_size()} process(es) with SOLVER.ACCUMULATE "
+            f"{cfg.SOLVER.ACCUMULATE} cannot share evenly; give a multiple of {parts}."
+        )
+    return cfg.SOLVER.IMS_PER_BATCH // parts
+
+
+@contextlib.contextmanager
+def _no_traceback_for_users():
+    """Detectron2 logs the traceback of whatever ends a training; a user's error needs none."""
+
+    def is_ours(record):
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, (InputError, EarlyStop))
+
+    train_loop_logger = logging.getLogger("detectron2.engine.train_loop")
+    train_loop_logger.addFilter(is_ours)
+    try:
+        yield
+    finally:
+        train_loop_logger.removeFilter(is_ours)
 
 
 def evaluation_folder(cfg, dataset_name):
