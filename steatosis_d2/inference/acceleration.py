@@ -1,12 +1,16 @@
 """A trained Mask R-CNN rebuilt for fast inference: the same network, up to rounding."""
 
+from functools import partial
+
 import torch
-from detectron2.layers import FrozenBatchNorm2d
-from detectron2.modeling.poolers import ROIPooler
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from detectron2.modeling import StandardROIHeads
 from torch import nn
 
 from steatosis_d2.engine.train_loop import cpu_has_bfloat16
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
+
+BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 
 
 def choose_precision(device):
@@ -17,7 +21,8 @@ def choose_precision(device):
         device (torch.device): where the network runs.
 
     Returns:
-        torch.dtype: float16 on a GPU; bfloat16 on a CPU that has it, else float32.
+        torch.dtype: float16 on a GPU, where torchvision's ROIAlign knows no bfloat16; on a CPU
+        bfloat16 if it multiplies in it, else float32.
     """
     if device.type == "cuda":
         return torch.float16
@@ -26,10 +31,13 @@ def choose_precision(device):
 
 def accelerate(model, *, precision):
     """
-    Rebuild a network for inference, in place.
+    Rebuild a network for inference, in place; it cannot be trained further.
+
+    Batch normalisation becomes part of the convolutions, which run with channels last. A network
+    with other heads than Detectron2's ``StandardROIHeads`` is left at that, in float32.
 
     Args:
-        model (GeneralizedRCNN): with its weights, in evaluation mode; cannot be trained further.
+        model (GeneralizedRCNN): with its weights, in evaluation mode.
         precision (torch.dtype): of the convolutions and the fully connected layers. Boxes,
             scores and mask probabilities are computed in float32 whatever it is.
 
@@ -40,55 +48,62 @@ def accelerate(model, *, precision):
     for module in model.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = True
-    multiply_in(model, precision)
-    if model.device.type == "cpu":
-        pool_channels_last(model)
+    model.to(memory_format=torch.channels_last)
+    if type(model.roi_heads) is StandardROIHeads:
+        multiply_in(model, precision)
+        if model.device.type == "cpu":
+            pool_channels_last(model.roi_heads)
     return model
 
 
 def fold_batch_norm(model):
     """Put each batch normalisation that follows a convolution into its weights and bias."""
     for module in model.modules():
-        norm = getattr(module, "norm", None)
-        if isinstance(module, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
-            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-            bias = 0 if module.bias is None else module.bias
+        if not isinstance(module, Conv2d):
+            continue
+        norm = module.norm
+        if isinstance(norm, BATCH_NORMS):
+            scale, shift = scale_and_shift(norm)
+            bias = 0 if module.bias is None else module.bias * scale
             module.weight = as_constant(module.weight * scale[:, None, None, None])
-            module.bias = as_constant((bias - norm.running_mean) * scale + norm.bias)
+            module.bias = as_constant(bias + shift)
             module.norm = None
 
 
+def scale_and_shift(norm):
+    """What a batch normalisation does to each channel in evaluation."""
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
+
+
 def as_constant(tensor):
+    """A parameter that is not trained."""
     return nn.Parameter(tensor.detach(), requires_grad=False)
 
 
 def multiply_in(model, precision):
     """Run the layers that multiply in a precision, and what decodes their output in float32."""
-    heads = model.roi_heads
-    rpn_head = model.proposal_generator.rpn_head
+    heads, rpn_head = model.roi_heads, model.proposal_generator.rpn_head
     for module in (model.backbone, rpn_head, heads.box_head, heads.mask_head):
-        module.to(dtype=precision, memory_format=torch.channels_last)
-
-    def to_precision(_, inputs):
-        return tuple(tensor.to(precision) for tensor in inputs)
-
-    def to_float32(_, inputs, output):
-        return cast(output, torch.float32)
-
-    model.backbone.register_forward_pre_hook(to_precision)
+        module.to(precision)
+    model.backbone.register_forward_pre_hook(partial(cast_input, precision))
     for module in (rpn_head, heads.box_head, heads.mask_head.predictor):
-        module.register_forward_hook(to_float32)
+        module.register_forward_hook(partial(cast_output, torch.float32))
 
 
-def cast(output, dtype):
-    """A tensor, or a nest of lists of them, in another precision."""
+def cast_input(precision, _module, inputs):
+    """A hook before a module: the tensors it is given, in another precision."""
+    return tuple(tensor.to(precision) for tensor in inputs)
+
+
+def cast_output(precision, _module, _inputs, output):
+    """A hook after a module: the tensor it gives, or lists of them, in another precision."""
     if isinstance(output, torch.Tensor):
-        return output.to(dtype)
-    return type(output)(cast(item, dtype) for item in output)
+        return output.to(precision)
+    return tuple([tensor.to(precision) for tensor in tensors] for tensors in output)
 
 
-def pool_channels_last(model):
+def pool_channels_last(heads):
     """Put ROIAlign for channels-last features in the place of Detectron2's."""
-    for module in model.modules():
-        if type(module) is ROIPooler:
-            module.__class__ = ChannelsLastROIPooler
+    heads.box_pooler = ChannelsLastROIPooler.like(heads.box_pooler)
+    heads.mask_pooler = ChannelsLastROIPooler.like(heads.mask_pooler)

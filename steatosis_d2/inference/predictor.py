@@ -1,7 +1,9 @@
 """Mask R-CNN as a model that takes tiles and gives instances."""
 
 import hashlib
+import itertools
 import logging
+from collections import deque
 from pathlib import Path
 
 import detectron2
@@ -71,16 +73,20 @@ class MaskRCNNPredictor:
             list[list[Instance]]: for each tile its instances in px of the tile, the most
             confident first.
         """
-        instances = []
-        for start in range(0, len(images_rgb), self.batch_size):
-            batch = images_rgb[start : start + self.batch_size]
-            inputs = [self._as_input(image_rgb, mpp) for image_rgb in batch]
-            outputs = self._model.inference(inputs, do_postprocess=False)
-            instances += [
-                to_instances(output, height=image_rgb.shape[0], width=image_rgb.shape[1])
-                for output, image_rgb in zip(outputs, batch, strict=True)
-            ]
-        return instances
+        batches = batch_by_size(images_rgb, batch_size=self.batch_size)
+        uploaded = upload_ahead(map(self._to_tensors, batches), self._model.device)
+        known = {} if mpp is None else {"mpp": mpp}
+        outputs = [
+            output
+            for batch in uploaded
+            for output in self._model.inference(
+                [{"image": pixels, **known} for pixels in batch], do_postprocess=False
+            )
+        ]
+        return [
+            to_instances(output, height=image_rgb.shape[0], width=image_rgb.shape[1])
+            for output, image_rgb in zip(outputs, images_rgb, strict=True)
+        ]
 
     def describe(self):
         """
@@ -102,10 +108,63 @@ class MaskRCNNPredictor:
             },
         }
 
-    def _as_input(self, image_rgb, mpp):
-        image = image_rgb if self._image_format == "RGB" else image_rgb[:, :, ::-1]
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        return {"image": pixels} if mpp is None else {"image": pixels, "mpp": mpp}
+    def _to_tensors(self, images_rgb):
+        """Images as the network takes them: channels first, in its own order of colours."""
+        step = 1 if self._image_format == "RGB" else -1
+        return [
+            torch.from_numpy(np.ascontiguousarray(image_rgb[:, :, ::step].transpose(2, 0, 1)))
+            for image_rgb in images_rgb
+        ]
+
+
+def batch_by_size(images, *, batch_size):
+    """
+    Batches of images that follow one another and have the same size.
+
+    The network would pad others to the largest, and find something else at their borders.
+    """
+    for _, same_size in itertools.groupby(images, key=np.shape):
+        while batch := list(itertools.islice(same_size, batch_size)):
+            yield batch
+
+
+def upload_ahead(batches, device):
+    """
+    Batches of images on the network's device.
+
+    To a GPU each batch is copied while the one before it is computed.
+
+    Args:
+        batches (iterable[list[Tensor]]): on the CPU.
+        device (torch.device): where they are needed.
+
+    Yields:
+        list[Tensor]: the same, in the same order.
+    """
+    if device.type != "cuda":
+        yield from batches
+        return
+    stream = torch.cuda.Stream(device)
+    copies: deque[tuple[list[torch.Tensor], torch.cuda.Event]] = deque()
+    for batch in batches:
+        with torch.cuda.stream(stream):
+            # Only from pinned memory does a copy run beside the computation.
+            copied = [pixels.pin_memory().to(device, non_blocking=True) for pixels in batch]
+        copies.append((copied, stream.record_event()))
+        if len(copies) == 2:
+            yield wait_for_copy(*copies.popleft())
+    while copies:
+        yield wait_for_copy(*copies.popleft())
+
+
+def wait_for_copy(tensors, event):
+    """Tensors that the computation may use once the copying stream has got to the event."""
+    stream = torch.cuda.current_stream()
+    stream.wait_event(event)
+    for tensor in tensors:
+        # Else the copying stream could reuse their memory while they are still read
+        tensor.record_stream(stream)
+    return tensors
 
 
 def find_category(cfg):
@@ -121,7 +180,9 @@ def load_model(cfg, *, score_threshold):
     checkpointer.load(cfg.MODEL.WEIGHTS)
     # Before suppression: what scores less cannot suppress what scores more. The greatest number
     # below the threshold, since Detectron2 keeps what is greater.
-    model.roi_heads.box_predictor.test_score_thresh = np.nextafter(score_threshold, -1)
+    model.roi_heads.box_predictor.test_score_thresh = np.nextafter(
+        np.float32(score_threshold), np.float32(-1)
+    )
     return model
 
 
@@ -145,15 +206,15 @@ def to_instances(output, *, height, width):
         output.mask_probabilities, output.pred_boxes.tensor, height=height, width=width
     )
     return [
-        Instance(*crop, score, truncated=touches_border(*crop, height=height, width=width))
-        for crop, score in zip(crops, output.scores.tolist(), strict=True)
-        if crop is not None
+        Instance(crop, top, left, score, truncated=touches_border(crop, top, left, height, width))
+        for (crop, top, left), score in zip(crops, output.scores.tolist(), strict=True)
+        if crop.size
     ]
 
 
-def touches_border(crop, top, left, *, height, width):
+def touches_border(crop, top, left, height, width):
     """Whether a mask has a pixel at the image's border, so that it may go on beyond it."""
-    return top == 0 or left == 0 or top + len(crop) == height or left + crop.shape[1] == width
+    return top == 0 or left == 0 or top + crop.shape[0] == height or left + crop.shape[1] == width
 
 
 def sha256_of(path):

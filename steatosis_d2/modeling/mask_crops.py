@@ -23,17 +23,18 @@ def paste_crops(mask_probabilities, boxes_xyxy, *, height, width, threshold=0.5)
         threshold (float): probability from which a pixel belongs to the object.
 
     Returns:
-        list: for each mask ``(crop, top, left)``: bool, shape (h, w), the mask in its bounding
-        box, and the row and column of its first pixel; None where no pixel belongs to it.
+        list[tuple]: for each mask ``(crop, top, left)``: bool, shape (h, w), the mask in its
+        bounding box, and row and column of the crop's first pixel. A mask without a pixel is a
+        crop of shape (0, 0).
     """
     regions = covered_regions(boxes_xyxy, height=height, width=width)
-    crops = [None] * len(regions)
+    crops = {}
     for chunk in chunks_of_like_size(regions):
         bitmaps = interpolate(mask_probabilities[chunk], boxes_xyxy[chunk], regions[chunk])
         bitmaps = (bitmaps >= threshold).cpu().numpy()
         for index, bitmap, region in zip(chunk, bitmaps, regions[chunk], strict=True):
             crops[index] = crop_tightly(bitmap, region)
-    return crops
+    return [crops[index] for index in range(len(regions))]
 
 
 def covered_regions(boxes_xyxy, *, height, width):
@@ -77,13 +78,13 @@ def fractions_of_box(start, length, ends):
 
 
 def crop_tightly(bitmap, region):
-    """The True pixels of a region's bitmap in their bounding box, or None if there are none."""
+    """The True pixels of a region's bitmap in their bounding box, and its top and left."""
     left, top, right, bottom = region
     bitmap = bitmap[: bottom - top, : right - left]
     rows = np.flatnonzero(bitmap.any(axis=1))
-    if not rows.size:
-        return None
     columns = np.flatnonzero(bitmap.any(axis=0))
+    if not rows.size:
+        return np.zeros((0, 0), bool), int(top), int(left)
     crop = bitmap[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     # A copy, since a view would keep the whole chunk
     return crop.copy(), int(top + rows[0]), int(left + columns[0])

@@ -18,6 +18,27 @@ class ChannelsLastROIPooler(ROIPooler):
     What comes out equals torchvision's up to rounding.
     """
 
+    @classmethod
+    def like(cls, pooler):
+        """
+        A pooler with the settings of another.
+
+        Args:
+            pooler (ROIPooler): of type ``ROIAlign`` or ``ROIAlignV2``; it has no weights.
+
+        Returns:
+            ChannelsLastROIPooler: gives the same features.
+        """
+        aligners = pooler.level_poolers
+        return cls(
+            output_size=pooler.output_size,
+            scales=[aligner.spatial_scale for aligner in aligners],
+            sampling_ratio=aligners[0].sampling_ratio,
+            pooler_type="ROIAlignV2" if aligners[0].aligned else "ROIAlign",
+            canonical_box_size=pooler.canonical_box_size,
+            canonical_level=pooler.canonical_level,
+        )
+
     def forward(self, features, box_lists):
         """
         Args:
