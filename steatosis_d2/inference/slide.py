@@ -221,9 +221,9 @@ class _TiffSlide(_FileSlide):
             if len(data) < page.databytecounts[index]:
                 raise ValueError("the file ends within it")
             pixels, _, shape = page.decode(
-                data, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+                data or None, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
             )
-            if pixels is None:  # a tile that was left out because nothing is there
+            if pixels is None:  # nothing was scanned there
                 return np.full((*shape[1:3], 3), WHITE, np.uint8)
             decoded.append(pixels[0])
         pixels = np.concatenate(decoded, axis=-1)

@@ -25,10 +25,10 @@ from steatosis_d2.instance import Instance
 TISSUE_RGB = (200, 120, 170)
 # A cell of the grid is one square, or four, each of which is one square or four, and so on.
 CELL_PX = 416
-SPLIT_CHANCES = (0.85, 0.75, 0.6, 0.4, 0.0)
+SPLIT_CHANCES = (0.8, 0.75, 0.6, 0.4, 0.0)
 # The first cells begin outside the slide, so that its left and upper border cut disks, too.
 GRID_START_PX = -150
-FULL_CHANCE, EMPTY_CHANCE = 0.4, 0.4
+FULL_CHANCE, EMPTY_CHANCE = 0.5, 0.4
 SMALLEST_SHARE = 0.4
 # Colours of disks: three digits, near enough to white for a tissue mask.
 DIGITS, DARKEST = 12, 232
@@ -38,7 +38,7 @@ _COARSEST_SIDE_PX = 4096
 
 class DiskSlide(Slide):
     """
-    White disks of 10 to 416 px on pink, about 160 a megapixel.
+    White disks of 10 to 416 px on pink, about 200 a megapixel.
 
     Each square of a hashed quadtree holds one disk or none. Disks that fill their squares touch
     their neighbours, in clumps of every size; none overlap. Each differs from all near it in
