@@ -20,7 +20,6 @@ from torch import nn
 
 from steatosis_d2.config import load_config
 from steatosis_d2.errors import InputError
-from steatosis_d2.inference import predictor as predictor_module
 from steatosis_d2.inference.acceleration import accelerate, choose_precision, fold_batch_norm
 from steatosis_d2.inference.predictor import (
     MaskRCNNPredictor,
@@ -67,9 +66,8 @@ def slim_cfg(tmp_path_factory):
     return cfg
 
 
-@pytest.fixture
-def in_float32(monkeypatch):
-    monkeypatch.setattr(predictor_module, "choose_precision", lambda _: torch.float32)
+def in_float32(cfg, **options):
+    return MaskRCNNPredictor(cfg, precision=torch.float32, **options)
 
 
 def random_image(height=96, width=80, seed=0):
@@ -83,10 +81,10 @@ def full_size_masks(instances, shape):
     return masks
 
 
-def test_instances_are_those_of_detectron2(slim_cfg, in_float32):
+def test_instances_are_those_of_detectron2(slim_cfg):
     """The same network in float32, rounding aside: the same objects in the same order."""
     image_rgb = random_image()
-    [instances] = MaskRCNNPredictor(slim_cfg, score_threshold=0.05)([image_rgb], mpp=None)
+    [instances] = in_float32(slim_cfg, score_threshold=0.05)([image_rgb], mpp=None)
     expected = DefaultPredictor(slim_cfg)(image_rgb[:, :, ::-1])["instances"]
     masks = expected.pred_masks.numpy()
     seen = masks.any(axis=(1, 2))
@@ -115,20 +113,20 @@ def test_threshold_is_the_configs_where_none_is_given(slim_cfg):
     assert all(instance.score >= 0.9 for instance in predictor([random_image()], mpp=None)[0])
 
 
-def test_colours_are_in_the_networks_order(slim_cfg, in_float32):
+def test_colours_are_in_the_networks_order(slim_cfg):
     swapped = slim_cfg.clone()
     swapped.INPUT.FORMAT = "BGR"
     image_rgb = random_image()
-    [expected] = MaskRCNNPredictor(slim_cfg, score_threshold=0)([image_rgb], mpp=None)
-    [ours] = MaskRCNNPredictor(swapped, score_threshold=0)([image_rgb[:, :, ::-1]], mpp=None)
+    [expected] = in_float32(slim_cfg, score_threshold=0)([image_rgb], mpp=None)
+    [ours] = in_float32(swapped, score_threshold=0)([image_rgb[:, :, ::-1]], mpp=None)
     assert [i.score for i in ours] == [i.score for i in expected]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_batches_change_no_result(slim_cfg, in_float32, batch_size):
+def test_batches_change_no_result(slim_cfg, batch_size):
     sizes = [(64, 64), (64, 64), (64, 64), (32, 48), (64, 64)]
     images = [random_image(*size, seed=seed) for seed, size in enumerate(sizes)]
-    predictor = MaskRCNNPredictor(slim_cfg, score_threshold=0.05, batch_size=batch_size)
+    predictor = in_float32(slim_cfg, score_threshold=0.05, batch_size=batch_size)
     together = predictor(images, mpp=None)
     assert len(together) == len(images)
     for image_rgb, instances in zip(images, together, strict=True):
@@ -146,12 +144,12 @@ def test_image_with_nothing_in_it_gives_an_empty_list(slim_cfg):
     assert MaskRCNNPredictor(slim_cfg, score_threshold=1.0)([random_image()], mpp=None) == [[]]
 
 
-def test_pixel_size_decides_the_scale(slim_cfg, in_float32):
+def test_pixel_size_decides_the_scale(slim_cfg):
     """Twice the um/px at half the factor is the same image for the network."""
     physical = slim_cfg.clone()
     physical.INPUT.MPP = 0.25
-    [by_mpp] = MaskRCNNPredictor(physical, score_threshold=0)([random_image()], mpp=0.375)
-    [by_scale] = MaskRCNNPredictor(slim_cfg, score_threshold=0)([random_image()], mpp=None)
+    [by_mpp] = in_float32(physical, score_threshold=0)([random_image()], mpp=0.375)
+    [by_scale] = in_float32(slim_cfg, score_threshold=0)([random_image()], mpp=None)
     assert [i.score for i in by_mpp] == [i.score for i in by_scale]
 
 

@@ -32,13 +32,15 @@ class MaskRCNNPredictor:
         category (str): what it finds, ``droplet`` or ``nucleus``.
     """
 
-    def __init__(self, cfg, *, score_threshold=None, batch_size=1):
+    def __init__(self, cfg, *, score_threshold=None, batch_size=1, precision=None):
         """
         Args:
             cfg (CfgNode): with ``MODEL.WEIGHTS``; left as it is.
             score_threshold (float or None): lowest score that is kept; None means
                 ``cfg.TEST.SCORE_THRESHOLD``.
             batch_size (int): number of tiles that go through the network together.
+            precision (torch.dtype or None): to multiply in; None means the fastest that the
+                device has, :func:`~.acceleration.choose_precision`.
 
         Raises:
             InputError: there are no weights, or they do not fit the network.
@@ -56,7 +58,7 @@ class MaskRCNNPredictor:
         self._weights = cfg.MODEL.WEIGHTS
         self._image_format = cfg.INPUT.FORMAT
         model = load_model(cfg, score_threshold=score_threshold)
-        self._precision = choose_precision(model.device)
+        self._precision = precision or choose_precision(model.device)
         self._model = accelerate(model, precision=self._precision)
         logger.info("The network runs on %s in %s.", model.device, self._precision)
 
