@@ -134,8 +134,14 @@ def _start_processes(workers):
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_prepare_worker,
-        initargs=(max(1, len(os.sched_getaffinity(0)) // workers)),
+        initargs=(max(1, _count_cores() // workers),),
     )
+
+
+def _count_cores():
+    """Those that this process may use, where the system says so."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _prepare_worker(n_threads):

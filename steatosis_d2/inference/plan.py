@@ -1,0 +1,172 @@
+"""What there is to do on a slide: its tissue, cut into tiles, in batches."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import shapely
+
+from steatosis_d2.inference.pyramid import Slide
+from steatosis_d2.inference.tiles import Tile, plan_tiles
+from steatosis_d2.inference.tissue import TissueMask, find_tissue
+
+TILE_PX = 1024
+# A droplet of 60 um, which few exceed, is 120 px wide at 20x; at 40x one of 32 um is 128 px.
+OVERLAP_PX = 128
+
+
+@dataclass(frozen=True)
+class SlideInput:
+    """
+    One input of a run.
+
+    Attributes:
+        path (Path): the file.
+        file_name (str): what tables and COCO files call it, relative to the image folder.
+        name (str): what its output files begin with, unique in the run.
+    """
+
+    path: Path
+    file_name: str
+    name: str
+
+
+def name_inputs(files):
+    """
+    Say what the output files of each input begin with.
+
+    Args:
+        files (dict): ``file_name`` -> Path, from :func:`steatosis_d2.data.images.list_inputs`.
+
+    Returns:
+        list[SlideInput]: in the same order. A file's name is that without its suffix; where two
+        files share it, their whole names with the folders that tell them apart.
+
+    Example:
+        >>> files = {name: Path(name) for name in ("a.svs", "a.png", "b/c.svs")}
+        >>> [item.name for item in name_inputs(files)]
+        ['a.svs', 'a.png', 'c']
+    """
+    sharing = Counter(Path(file_name).stem for file_name in files)
+    sharing.update(file_name.replace("/", "_") for file_name in files)
+    return [
+        SlideInput(
+            path,
+            file_name,
+            name=stem
+            if sharing[stem := Path(file_name).stem] == 1
+            else file_name.replace("/", "_"),
+        )
+        for file_name, path in files.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """
+    How slides are cut into tiles.
+
+    Attributes:
+        mpp (float or None): um/px that wins over what the slides state.
+        tile_px (int): side of a tile, in px of level 0.
+        overlap_px (int): least that neighbouring tiles share.
+        regions (shapely geometry or None): where to look, in px of level 0.
+    """
+
+    mpp: float | None = None
+    tile_px: int = TILE_PX
+    overlap_px: int = OVERLAP_PX
+    regions: shapely.Geometry | None = None
+
+    def describe(self):
+        """
+        The settings as JSON values.
+
+        Returns:
+            dict: the regions are named by a fingerprint.
+        """
+        wkb = b"" if self.regions is None else shapely.to_wkb(self.regions)
+        return {
+            "mpp": self.mpp,
+            "tile_px": self.tile_px,
+            "overlap_px": self.overlap_px,
+            "regions_sha256": hashlib.sha256(wkb).hexdigest() if wkb else None,
+        }
+
+
+@dataclass(frozen=True)
+class SlidePlan:
+    """
+    A slide, open, and what is to be looked at.
+
+    Attributes:
+        slide (Slide): open.
+        tissue (TissueMask): within the regions of interest.
+        tiles (list[Tile]): that show tissue.
+        regions (shapely geometry or None): in px of level 0.
+    """
+
+    slide: Slide
+    tissue: TissueMask
+    tiles: list[Tile]
+    regions: shapely.Geometry | None
+
+    def split(self, batch_size):
+        """
+        The tiles in batches, which depend on nothing but the plan.
+
+        Args:
+            batch_size (int): tiles that a model takes together.
+
+        Returns:
+            list[list[Tile]]: in order.
+        """
+        return [
+            self.tiles[start : start + batch_size]
+            for start in range(0, len(self.tiles), batch_size)
+        ]
+
+    def counts(self, instance):
+        """
+        Whether an instance belongs to the result, however the slide was cut into tiles.
+
+        Args:
+            instance (Instance): in px of level 0.
+
+        Returns:
+            bool: it touches tissue, and the middle of its box lies in the regions: one on their
+            border is counted or not by a rule that favours neither.
+        """
+        box = instance.left, instance.top, instance.right, instance.bottom
+        if not self.tissue.overlaps(*box):
+            return False
+        x, y = (instance.left + instance.right) / 2, (instance.top + instance.bottom) / 2
+        return self.regions is None or bool(shapely.contains_xy(self.regions, x, y))
+
+
+def plan_slide(slide, tiling):
+    """
+    Find the tissue of a slide, and cut it into tiles.
+
+    Args:
+        slide (Slide): open.
+        tiling (Tiling): how.
+
+    Returns:
+        SlidePlan: with the tiles that show tissue.
+
+    Raises:
+        InputError: the file is damaged, or the regions miss the slide.
+    """
+    tissue = find_tissue(slide)
+    if tiling.regions is not None:
+        tissue = tissue.restrict_to(tiling.regions)
+    tiles = plan_tiles(
+        slide.width,
+        slide.height,
+        tile_px=tiling.tile_px,
+        overlap_px=tiling.overlap_px,
+        tissue=tissue,
+    )
+    return SlidePlan(slide, tissue, tiles, tiling.regions)
