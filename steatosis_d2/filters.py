@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from steatosis_d2 import morphology
 from steatosis_d2.errors import InputError
@@ -28,7 +29,9 @@ _RULE = re.compile(
     r"\s*(?P<measure>[a-z_0-9]+?)\s*(?P<comparison>>=|<=|>|<)\s*"
     r"(?P<factor>[0-9.]+(?:e[-+]?[0-9]+)?)\s*(?:\*\s*(?P<average>mean|median))?\s*"
 )
-_UNITS = {"area": ("_um2", "_px"), **dict.fromkeys(morphology.LENGTHS, ("_um", "_px"))}
+# The distance to a neighbour is left out: it depends on what else is dropped.
+_LENGTHS = [length for length in morphology.LENGTHS if length != "nearest_neighbour"]
+_UNITS = {"area": ("_um2", "_px"), **dict.fromkeys(_LENGTHS, ("_um", "_px"))}
 # These have the same name with and without a pixel size.
 _PLAIN = (*morphology.FORMS, "touching", "score", "width_px", "height_px")
 
@@ -61,10 +64,10 @@ class Rule:
 
     def is_met(self, table):
         """Which rows of a table meet the rule: bool, shape (n,)."""
-        values = table[self.column(table)].to_numpy()
+        values = table[self.column(table)].to_numpy(np.float64)
         threshold = self.factor
         if self.average:
-            threshold *= _AVERAGES[self.average](values, dtype=np.float64)
+            threshold *= _AVERAGES[self.average](values)
         return _COMPARISONS[self.comparison](values, threshold)
 
 
@@ -130,13 +133,13 @@ def find_reasons(table, rules):
         rules (list[Rule]): from :func:`parse_rules`.
 
     Returns:
-        ndarray: str objects, shape (n,): the first rule that is not met; "" for what is kept.
+        pandas.array: str, shape (n,): the first rule that is not met; "" for what is kept.
     """
     reasons = np.full(len(table), "", object)
     if len(table):
         for rule in reversed(rules):
             reasons[~rule.is_met(table)] = str(rule)
-    return reasons
+    return pd.array(reasons, dtype="string")  # text in Parquet, even where there is none
 
 
 def _parse_rule(text):

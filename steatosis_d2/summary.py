@@ -87,33 +87,39 @@ def summarise(
 
 def fault_row(file_name, fault, *, category):
     """The row of an input that could not be segmented: its name and what is wrong with it."""
+    return dict.fromkeys(list_columns(category)) | {"file": file_name, "fault": fault}
+
+
+def list_columns(category):
+    """Keys of every row of a category."""
     empty = measure_instances([], mpp=None).assign(dropped_by="")
-    columns = summarise(
+    row = summarise(
         empty,
         category=category,
-        file_name=file_name,
+        file_name="",
         shape_px=(0, 0),
         mpp=None,
         tissue_area_px=0,
         macro_diameter_um=MACRO_DIAMETER_UM,
         calibration=None,
     )
-    return dict.fromkeys(columns) | {"file": file_name, "fault": fault}
+    return list(row)
 
 
-def write_summary(path, rows):
+def write_summary(path, rows, *, category):
     """
     Write ``summary.csv``, whole or not at all; what is None becomes an empty cell.
 
     Args:
         path (str or Path): the file to write.
-        rows (list[dict]): from :func:`summarise` and :func:`fault_row`, at least one.
+        rows (list[dict]): from :func:`summarise` and :func:`fault_row`.
+        category (str): ``droplet`` or ``nucleus``.
     """
     with (
         replace_when_done(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, fieldnames=rows[0])
+        writer = csv.DictWriter(file, fieldnames=list_columns(category))
         writer.writeheader()
         writer.writerows(rows)
 

@@ -10,8 +10,10 @@ from steatosis_d2.masks import (
     encode_crop,
     encode_label_image,
     encode_mask,
+    encode_strip,
     run_lengths,
 )
+from steatosis_d2.strip import stack_crops
 
 small_masks = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9))
 
@@ -23,6 +25,30 @@ def test_crop_code_equals_the_code_of_the_full_mask(crop, top, left, margin):
     full = np.zeros((height, width), bool)
     full[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
     assert encode_crop(crop, top=top, left=left, height=height, width=width) == encode_mask(full)
+
+
+@given(st.lists(small_masks, min_size=1, max_size=4), st.integers(0, 3), st.integers(0, 2))
+@settings(max_examples=200, deadline=None)
+def test_codes_of_many_at_once_are_those_of_each(crops, margin, offset):
+    height = max(crop.shape[0] for crop in crops) + offset + margin
+    width = max(crop.shape[1] for crop in crops) + offset + margin
+    at_once = encode_strip(
+        stack_crops(crops, tops=[offset] * len(crops), lefts=[offset] * len(crops)),
+        height=height,
+        width=width,
+    )
+    assert at_once == [
+        encode_crop(crop, top=offset, left=offset, height=height, width=width) for crop in crops
+    ]
+
+
+def test_image_of_more_px_than_32_bits_count():
+    """pycocotools refuses counts from 2^32 on, which a slide of 100,000 x 100,000 px has."""
+    strip = stack_crops([np.ones((2, 3), bool)], tops=[90_000], lefts=[96_000])
+    [rle] = encode_strip(strip, height=100_000, width=100_000)
+    first = 96_000 * 100_000 + 90_000
+    last = 10**10 - first - 2 * 100_000 - 2
+    assert run_lengths(rle).tolist() == [first, 2, 99_998, 2, 99_998, 2, last]
 
 
 @given(mask=small_masks)

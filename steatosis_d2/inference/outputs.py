@@ -135,7 +135,7 @@ def write_run_outputs(
     )
     rows = [result["summary"] for result in results]
     rows += [summary.fault_row(name, fault, category=category) for name, fault in faults.items()]
-    summary.write_summary(folder / "summary.csv", rows)
+    summary.write_summary(folder / "summary.csv", rows, category=category)
     report.write_report(
         folder / "report.html",
         results,
