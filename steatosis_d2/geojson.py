@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from shapely.geometry import shape
 
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import replace_when_done
+
+logger = logging.getLogger(__name__)
 
 # Half the time of zlib's default level for files 2% larger.
 _COMPRESSION_LEVEL = 5
@@ -163,7 +166,12 @@ def _as_feature(record, path, number):
         properties = record.get("properties") or {}
     try:
         # what shapely and numpy raise depends on what is wrong
-        return Feature(shapely.make_valid(shape(geometry)), properties)
+        geometry = shape(geometry)
+        if not geometry.is_valid:
+            reason = shapely.is_valid_reason(geometry)
+            logger.warning("'%s': object number %d is mended (%s)", path, number, reason)
+            geometry = shapely.make_valid(geometry)
+        return Feature(geometry, properties)
     except Exception as error:
         raise InputError(
             f"'{path}': object number {number} is no GeoJSON feature or geometry ({error}); "

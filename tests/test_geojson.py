@@ -97,12 +97,13 @@ def test_every_form_of_geojson_is_read(tmp_path, content):
     assert one.geometry.area == 16
 
 
-def test_outline_that_crosses_itself_is_made_valid(tmp_path):
+def test_outline_that_crosses_itself_is_made_valid(tmp_path, caplog):
     bow_tie = {"type": "Polygon", "coordinates": [[[0, 0], [4, 4], [4, 0], [0, 4], [0, 0]]]}
     (tmp_path / "roi.geojson").write_text(json.dumps(bow_tie))
     [one] = read_features(tmp_path / "roi.geojson")
     assert one.geometry.is_valid
     assert one.geometry.area == 8
+    assert "roi.geojson': object number 1 is mended (Self-intersection" in caplog.text
 
 
 @pytest.mark.parametrize(
