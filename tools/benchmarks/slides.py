@@ -1,0 +1,332 @@
+"""Whole slides: memory, time, and what of it is not the model's."""
+
+import contextlib
+import functools
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.figures import Figure, peak_memory_gb, run_alone
+from steatosis_d2.data.synthetic import Anatomy, SyntheticLiver
+from steatosis_d2.inference import engine
+from steatosis_d2.inference.models import ClumpSplitChoice, MaskRCNNChoice
+from steatosis_d2.inference.outputs import write_run_outputs, write_slide_outputs
+from steatosis_d2.inference.plan import SlideInput, Tiling
+from steatosis_d2.inference.pyramid import Slide
+from steatosis_d2.inference.pyramid_writer import write_pyramid
+from steatosis_d2.inference.slide_run import prepare_folder
+from steatosis_d2.inference.virtual import ColorModel, DiskSlide
+from steatosis_d2.parallel import open_executor
+
+SMALL_SIDE_PX, LARGE_SIDE_PX = 10_000, 40_000
+SIMULATED_SIDE_PX = 100_000
+TISSUE_SIDE_PX, TISSUE_MPP = 4096, 0.5
+BLOCK_PX = 1024
+COUNTED_BLOCK_PX = 4160
+
+
+class RepeatedTissue(Slide):
+    """A block of synthetic liver, mirrored at its borders again and again: real in all but size."""
+
+    def __init__(self, side_px, *, mpp):
+        liver = SyntheticLiver(Anatomy(seed=1, fat_fraction=0.15), mpp=mpp)
+        block = liver.render(top=0, left=0, height=BLOCK_PX, width=BLOCK_PX).image_rgb
+        twice = np.concatenate([block, block[::-1]])
+        self._pattern = np.concatenate([twice, twice[:, ::-1]], axis=1)
+        super().__init__(Path("tissue.virtual"), sizes=[(side_px, side_px)], mpp=mpp)
+
+    def _read_level(self, level, left, top, width, height):
+        rows, columns = np.arange(top, top + height), np.arange(left, left + width)
+        period = 2 * BLOCK_PX
+        return self._pattern[rows[:, None] % period, columns % period]
+
+
+class TimedModel:
+    """A model and the seconds that it took."""
+
+    seconds = 0.0
+
+    def __init__(self, model):
+        self.model = model
+        self.batch_size, self.category, self.describe = (
+            model.batch_size,
+            model.category,
+            model.describe,
+        )
+
+    def __call__(self, images_rgb, *, mpp):
+        start = time.perf_counter()
+        groups = self.model(images_rgb, mpp=mpp)
+        TimedModel.seconds += time.perf_counter() - start
+        return groups
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Makes a model whose time is taken."""
+
+    make_model: Callable
+
+    def __call__(self):
+        return TimedModel(self.make_model())
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    What a slide took in a process of its own.
+
+    Attributes:
+        tissue_megapixels (float): looked at.
+        seconds (float): of wall time, from opening the slide to the last output.
+        model_seconds (float): of these, in the model.
+        cpu_seconds (float): on all cores; where other work shares the machine, this tells more.
+        peak_gb (float): most memory at any time, all that is imported included.
+        instances (int): found.
+    """
+
+    tissue_megapixels: float
+    seconds: float
+    model_seconds: float
+    cpu_seconds: float
+    peak_gb: float
+    instances: int
+
+
+class AllOutputs:
+    """What tools/segment.py writes for each slide, with its defaults."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.instances = 0
+        self.tissue_px = 0
+
+    def check(self, slide):
+        """Any slide will do."""
+
+    def write(self, segmented, result_folder):
+        """All files of one slide."""
+        row = write_slide_outputs(segmented, self.folder, result_folder=result_folder)
+        self.instances, self.tissue_px = row["droplets"], segmented.tissue.area_px
+
+
+def segment_slide(path, make_model, outputs, *, report=lambda progress: None):
+    """Segment one slide as tools/segment.py does; the process's own figures."""
+    make_model = Timed(make_model)
+    item = SlideInput(path, path.name, path.stem)
+    journals = outputs.folder / ".segment"
+    with open_executor() as executor:
+        facts = engine.describe_model(make_model)
+        prepare_folder(journals, {}, resume=False)
+        start, cpu_start = time.perf_counter(), time.process_time()
+        faults = engine.segment_slides(
+            [item],
+            make_model=make_model,
+            facts=facts,
+            executor=executor,
+            tiling=Tiling(),
+            parameters={},
+            folder=journals,
+            outputs=outputs,
+            report=report,
+        )
+        if faults:
+            raise RuntimeError(f"the benchmark's own slide failed: {faults}")
+        if isinstance(outputs, AllOutputs):
+            write_run_outputs(
+                [journals / item.name],
+                outputs.folder,
+                category=facts.category,
+                model=facts.description,
+                parameters={},
+                faults={},
+            )
+    return Run(
+        tissue_megapixels=outputs.tissue_px / 1e6,
+        seconds=time.perf_counter() - start,
+        model_seconds=TimedModel.seconds,
+        cpu_seconds=time.process_time() - cpu_start,
+        peak_gb=peak_memory_gb(),
+        instances=outputs.instances,
+    )
+
+
+def segment_file(path, make_model):
+    """A slide in a file, with all outputs, which are deleted."""
+    with tempfile.TemporaryDirectory() as folder:
+        return segment_slide(path, make_model, AllOutputs(Path(folder)))
+
+
+def write_disks(path, side_px):
+    write_pyramid(path, DiskSlide(side_px, side_px))
+
+
+def write_tissue(path):
+    write_pyramid(path, RepeatedTissue(TISSUE_SIDE_PX, mpp=TISSUE_MPP), jpeg_quality=90)
+
+
+def measure_scaling(_options):
+    """Memory and time of a slide beside those of one with 16 times its area."""
+    runs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for side in (SMALL_SIDE_PX, LARGE_SIDE_PX):
+            path = Path(folder, f"disks_{side}.tif")
+            run_alone(write_disks, path, side)
+            runs[side] = run_alone(segment_file, path, ColorModel)
+            path.unlink()
+    small, large = runs.values()
+    figures = []
+    for side, run in runs.items():
+        stage = f"{side} x {side} px"
+        what = f"{run.instances} droplets, a perfect stand-in for the model, all outputs"
+        figures += [
+            Figure(stage, what, run.seconds, "s"),
+            Figure(stage, "processor time", run.cpu_seconds, "s"),
+            Figure(stage, "processor time of a megapixel of tissue", per_megapixel(run), "s"),
+            Figure(stage, "peak memory of the process", run.peak_gb, "GB", at_most=2.5),
+        ]
+    growth = large.peak_gb / small.peak_gb, per_megapixel(large) / per_megapixel(small)
+    return [
+        *figures,
+        Figure("16 x the area", "peak memory", growth[0], "x", at_most=1.1),
+        Figure("16 x the area", "processor time of a megapixel", growth[1], "x", at_most=1.15),
+    ]
+
+
+def per_megapixel(run):
+    """Processor seconds of a megapixel of tissue."""
+    return run.cpu_seconds / run.tissue_megapixels
+
+
+def measure_starter(_options):
+    """Share of the time that is not the network's, on a slide of tissue."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tissue.tif")
+        run_alone(write_tissue, path)
+        run = run_alone(segment_file, path, MaskRCNNChoice())
+    stage = "starter model"
+    share = 100 * (1 - run.model_seconds / run.seconds)
+    what = f"{TISSUE_SIDE_PX} x {TISSUE_SIDE_PX} px of tissue, {run.instances} droplets"
+    return [
+        Figure(stage, what, run.seconds, "s"),
+        Figure(stage, "a megapixel", run.seconds / run.tissue_megapixels, "s"),
+        Figure(stage, "share of all but the model", share, "%", at_most=15),
+        Figure(stage, "peak memory of the process", run.peak_gb, "GB"),
+    ]
+
+
+def measure_clump_split(_options):
+    """The classical model beside liverquant on the same slide, in processor time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tissue.tif")
+        run_alone(write_tissue, path)
+        run = run_alone(segment_file, path, ClumpSplitChoice())
+        stage, size = "classical model", f"{TISSUE_SIDE_PX} x {TISSUE_SIDE_PX} px of tissue"
+        what = f"{size}, {run.instances} droplets, all outputs: a megapixel"
+        figures = [Figure(stage, what, per_megapixel(run), "s")]
+        with contextlib.suppress(ImportError):
+            for downsample in (1, 2):
+                seconds, number = run_alone(run_liverquant, path, downsample)
+                name = f"liverquant at 1/{downsample} of the resolution"
+                per_mpx = seconds / run.tissue_megapixels
+                ratio = per_megapixel(run) / per_mpx
+                figures += [
+                    Figure(stage, f"{name}, {number} globules: a megapixel", per_mpx, "s"),
+                    Figure(stage, f"time against {name}", ratio, "x", at_most=1),
+                ]
+    return figures
+
+
+def run_liverquant(path, downsample):
+    """Processor seconds of liverquant's search of a slide, its worker included, and its finds."""
+    import openslide
+    from liverquant import detect_fat_globules_wsi
+
+    with contextlib.redirect_stdout(sys.stderr):
+        _, globules, _, _ = detect_fat_globules_wsi(
+            openslide.OpenSlide(path), downsample=downsample, cores_num=1
+        )
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages), len(globules)
+
+
+def measure_simulation(_options):
+    """A slide of 10^10 px, computed as it is read, through the engine; compared with the truth."""
+    run = run_alone(simulate, SIMULATED_SIDE_PX)
+    stage = f"{SIMULATED_SIDE_PX} x {SIMULATED_SIDE_PX} px, simulated"
+    return [
+        Figure(stage, f"{run.instances} droplets, all exact", run.seconds, "s"),
+        Figure(stage, "processor time of a megapixel", per_megapixel(run), "s"),
+        Figure(stage, "peak memory of the process", run.peak_gb, "GB"),
+    ]
+
+
+def simulate(side_px):
+    """Segment a virtual slide in this process."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "virtual")
+        path.write_text("stands in for the file, which the journal asks for\n")
+        # The engine opens slides by path; this one exists while it is looked at, and no longer.
+        engine.open_slide = functools.partial(open_disks, side_px=side_px)
+        outputs = Comparison(Path(folder))
+        return segment_slide(path, ColorModel, outputs, report=show_progress)
+
+
+def open_disks(path, *, mpp, side_px):
+    slide = DiskSlide(side_px, side_px)
+    slide.path = path
+    return slide
+
+
+def show_progress(progress):
+    if progress.n_done % 500 == 0:
+        print(f"{progress.n_done} of {progress.n_tiles} tiles", file=sys.stderr)
+
+
+class Comparison:
+    """Instead of outputs: that the droplets are those of the virtual slide, to the px."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.instances = 0
+        self.tissue_px = 0
+
+    def check(self, slide):
+        """Any slide will do."""
+
+    def write(self, segmented, result_folder):
+        """Compare; nothing is written."""
+        found, found_sum = count_and_sum(segmented.instances())
+        true, true_sum = count_and_sum(list_all(segmented.slide))
+        if (found, found_sum) != (true, true_sum):
+            raise RuntimeError(f"{found} droplets found, {true} true ones, or they differ")
+        self.instances, self.tissue_px = found, segmented.tissue.area_px
+
+
+def list_all(slide):
+    """All disks of a slide, block by block; each in the block of its first row and column."""
+    for top in range(0, slide.height, COUNTED_BLOCK_PX):
+        for left in range(0, slide.width, COUNTED_BLOCK_PX):
+            bottom, right = top + COUNTED_BLOCK_PX, left + COUNTED_BLOCK_PX
+            for instance in slide.instances(left, top, right, bottom):
+                if instance.top >= top and instance.left >= left:
+                    yield instance
+
+
+def count_and_sum(instances):
+    """Number of instances, and a sum of their places and masks that depends on no order."""
+    number = total = 0
+    for one in instances:
+        number += 1
+        total += hash((one.top, one.left, one.crop.shape, one.crop.tobytes()))
+    return number, total
+
+
+MEASURES = (measure_scaling, measure_starter, measure_clump_split)
+SIMULATION_MEASURES = (measure_simulation,)
