@@ -44,6 +44,7 @@ _BATCH_COLUMNS = {
 # axes of small disks come out short.
 _PIXEL_VARIANCE = 1 / 12
 _BOXES_AT_ONCE = 20_000
+_PIXELS_AT_ONCE = 1_000_000
 
 
 def measure_instances(instances, *, mpp):
@@ -237,7 +238,16 @@ def _measure_moments(strip):
     # A pixel's centre is half a pixel from its sides; the strip's border is one pixel wide.
     x = np.arange(width) - 0.5
     y = np.arange(height) - strip.starts[strip.find_owners(np.arange(height))] - 0.5
-    count, sum_x, sum_xx = (strip.pixels @ np.stack([np.ones(width), x, x**2], axis=1)).T
+    powers = np.stack([np.ones(width), x, x**2], axis=1)
+    # The product turns pixels into numbers of 8 bytes, so that a mask of a whole slide's size
+    # goes through it in blocks.
+    rows_at_once = max(1, _PIXELS_AT_ONCE // width)
+    count, sum_x, sum_xx = np.concatenate(
+        [
+            strip.pixels[first : first + rows_at_once] @ powers
+            for first in range(0, height, rows_at_once)
+        ]
+    ).T
     area, mean_x, mean_xx, mean_y, mean_yy, mean_xy = strip.sum_rows(
         np.stack([count, sum_x, sum_xx, count * y, count * y**2, sum_x * y], axis=1)
     ).T

@@ -46,6 +46,7 @@ def render_section(segmented, table, summary, *, overview_rgb, gallery, macro_di
     dropped = table["dropped_by"][table["dropped_by"] != ""].value_counts().sort_index()
     return _TEMPLATES.get_template("section.html").render(
         terms=terms,
+        width_px=round(report_pictures.OVERVIEW_PX * slide.width / max(slide.width, slide.height)),
         key_figures=_list_key_figures(summary, terms),
         overview={
             "uri": report_pictures.as_data_uri(overview_rgb),
@@ -100,7 +101,7 @@ def write_report(path, results, *, category, model, parameters, faults, detailed
     n_found = sum(summary[terms.plural] for summary in summaries)
     unknown = sum(summary["mpp"] is None for summary in summaries)
     text = _TEMPLATES.get_template("report.html").render(
-        title=f"{terms.area.capitalize()} in {n_inputs} input{'s' * (n_inputs != 1)}",
+        title=f"{terms.title} in {n_inputs} input{'s' * (n_inputs != 1)}",
         subtitle=f"{format_number(n_found)} {terms.plural} in {len(results)} "
         f"segmented input{'s' * (len(results) != 1)}.",
         terms=terms,
@@ -112,9 +113,10 @@ def write_report(path, results, *, category, model, parameters, faults, detailed
             {
                 "file": summary["file"],
                 "anchor": f"input-{number}" if number <= len(sections) else None,
+                "overlay": f"{result['name']}_overlay.png",
                 "cells": [format_cell(summary) for format_cell in columns.values()],
             }
-            for number, summary in enumerate(summaries, 1)
+            for number, (summary, result) in enumerate(zip(summaries, results, strict=True), 1)
         ],
         area_note=_explain_area(terms),
         calibration=", ".join(sorted(calibrations)),

@@ -19,16 +19,17 @@ PERCENTILES = (5, 10, 25, 75, 90, 95)
 
 @dataclass(frozen=True)
 class Terms:
-    """What one category of instances, several, and their area are called."""
+    """What a category is called: in a title, one of it, several, and what their area is."""
 
+    title: str
     singular: str
     plural: str
     area: str
 
 
 TERMS = {
-    DROPLET: Terms("droplet", "droplets", "fat"),
-    NUCLEUS: Terms("nucleus", "nuclei", "nucleus"),
+    DROPLET: Terms("Fat droplets", "droplet", "droplets", "fat"),
+    NUCLEUS: Terms("Nuclei", "nucleus", "nuclei", "nucleus"),
 }
 
 
