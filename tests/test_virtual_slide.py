@@ -105,6 +105,16 @@ def test_all_of_a_disk_slide_is_tissue(disks):
     assert find_tissue(disks).area_px == disks.width * disks.height
 
 
+def test_a_margin_of_glass_holds_no_tissue_and_no_disks():
+    slide = DiskSlide(3000, 2500, glass_px=700)
+    assert find_tissue(slide).area_px == pytest.approx(1600 * 1100, rel=0.01)
+    assert (read_whole(slide)[:700] == 255).all()
+    truth = slide.instances(0, 0, 3000, 2500)
+    assert min(one.top for one in truth) >= 700 and max(one.right for one in truth) <= 2300
+    [found] = ColorModel()([read_whole(slide)], mpp=None)
+    assert as_pixels(found) == as_pixels(truth)
+
+
 def test_a_disk_slide_pickles(disks):
     assert np.array_equal(read_whole(pickle.loads(pickle.dumps(disks))), read_whole(disks))
 

@@ -19,7 +19,7 @@ from steatosis_d2.data.coco import DROPLET
 from steatosis_d2.data.synthetic import MPP_RANGE
 from steatosis_d2.data.synthetic.droplets import MAX_OUTLINE, MAX_RADIUS_UM
 from steatosis_d2.data.synthetic.noise import place_ids, uniform
-from steatosis_d2.inference.pyramid import Slide
+from steatosis_d2.inference.pyramid import WHITE, Slide
 from steatosis_d2.instance import Instance
 
 TISSUE_RGB = (200, 120, 170)
@@ -49,14 +49,16 @@ class DiskSlide(Slide):
         >>> disks = slide.instances(left=50_000, top=50_000, right=51_000, bottom=51_000)
     """
 
-    def __init__(self, width, height, *, seed=0, mpp=0.25):
+    def __init__(self, width, height, *, seed=0, mpp=0.25, glass_px=0):
         """
         Args:
             width, height (int): in px.
             seed (int): which disks.
             mpp (float or None): um/px.
+            glass_px (int): width of the margin of glass around the tissue.
         """
         self.seed = seed
+        self.glass_px = glass_px
         super().__init__(
             Path(f"disks_{width}x{height}.virtual"), sizes=_level_sizes(width, height), mpp=mpp
         )
@@ -89,7 +91,15 @@ class DiskSlide(Slide):
 
     def _read_level(self, level, left, top, width, height):
         step = round(self.levels[level].downsample)
-        region = np.full((height, width, 3), TISSUE_RGB, np.uint8)
+        region = np.full((height, width, 3), WHITE, np.uint8)
+        rows, columns = (
+            slice(
+                max(0, self.glass_px // step - first),
+                max(0, (side - self.glass_px) // step - first),
+            )
+            for first, side in ((top, self.height), (left, self.width))
+        )
+        region[rows, columns] = TISSUE_RGB
         codes, y, x, radii = self._place_disks(
             left * step, top * step, (left + width) * step, (top + height) * step
         )
@@ -113,6 +123,13 @@ class DiskSlide(Slide):
             grid.ravel()
             for grid in np.mgrid[first_row : last_row + 1, first_column : last_column + 1]
         )
+        if self.glass_px:
+            is_tissue = [
+                (GRID_START_PX + CELL_PX * cell >= self.glass_px)
+                & (GRID_START_PX + CELL_PX * (cell + 1) <= side - self.glass_px)
+                for cell, side in ((row, self.height), (column, self.width))
+            ]
+            row, column = (cell[is_tissue[0] & is_tissue[1]] for cell in (row, column))
         disks = []
         for depth, split_chance in enumerate(SPLIT_CHANCES):
             ids = place_ids(self.seed, f"square {depth}", row, column)
