@@ -126,13 +126,14 @@ def _follow_rings(pixels, corners):
 def _split_at_touching_points(ring_xy):
     """Loops of a closed ring that passes through a point more than once."""
     loops = []
-    path: list[tuple[int, int]] = []
+    path: dict[tuple[int, int], None] = {}  # in order, and quick to look up
     for point in map(tuple, ring_xy.tolist()):
         if point in path:
-            start = path.index(point)
-            loops.append(np.array([*path[start:], point]))
-            del path[start:]
-        path.append(point)
+            loop = [point, path.popitem()[0]]
+            while loop[-1] != point:
+                loop.append(path.popitem()[0])
+            loops.append(np.array(loop[::-1]))
+        path[point] = None
     return loops
 
 
