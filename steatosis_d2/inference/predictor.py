@@ -30,6 +30,7 @@ class MaskRCNNPredictor:
     Attributes:
         batch_size (int): number of tiles that one call does best with.
         category (str): what it finds, ``droplet`` or ``nucleus``.
+        model (GeneralizedRCNN): the network, as it was rebuilt.
     """
 
     def __init__(self, cfg, *, score_threshold=None, batch_size=1, precision=None):
@@ -59,7 +60,7 @@ class MaskRCNNPredictor:
         self._image_format = cfg.INPUT.FORMAT
         model = load_model(cfg, score_threshold=score_threshold)
         self._precision = precision or choose_precision(model.device)
-        self._model = accelerate(model, precision=self._precision)
+        self.model = accelerate(model, precision=self._precision)
         logger.info("The network runs on %s in %s.", model.device, self._precision)
 
     @torch.inference_mode()
@@ -76,12 +77,12 @@ class MaskRCNNPredictor:
             confident first.
         """
         batches = batch_by_size(images_rgb, batch_size=self.batch_size)
-        uploaded = upload_ahead(map(self._to_tensors, batches), self._model.device)
+        uploaded = upload_ahead(map(self._to_tensors, batches), self.model.device)
         known = {} if mpp is None else {"mpp": mpp}
         outputs = [
             output
             for batch in uploaded
-            for output in self._model.inference(
+            for output in self.model.inference(
                 [{"image": pixels, **known} for pixels in batch], do_postprocess=False
             )
         ]

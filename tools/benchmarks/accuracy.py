@@ -1,0 +1,76 @@
+"""What speed costs: COCO AP of the fast predictor and of the same network as Detectron2 runs it."""
+
+from benchmarks.figures import Figure
+from steatosis_d2.data.coco import annotation_record, read_coco
+from steatosis_d2.data.images import read_image_rgb
+
+
+def measure_accuracy(options):
+    """COCO AP on the config's first test set, with the user's weights."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    from steatosis_d2.config import load_config
+
+    cfg = load_config(options.config_file, ["MODEL.WEIGHTS", str(options.weights)])
+    name = cfg.DATASETS.TEST[0]
+    records = DatasetCatalog.get(name)
+    truth = read_coco(MetadataCatalog.get(name).json_file)
+    ap = {
+        "stock": compute_ap(truth, segment_as_detectron2(cfg, records)),
+        "ours": compute_ap(truth, segment(cfg, records)),
+    }
+    difference = abs(ap["ours"] - ap["stock"])
+    return [
+        Figure("accuracy", f"stock, float32: COCO AP on {name}", ap["stock"], ""),
+        Figure("accuracy", f"ours: COCO AP on {name}", ap["ours"], ""),
+        Figure("accuracy", "difference", difference, "", at_most=0.003),
+    ]
+
+
+def segment_as_detectron2(cfg, records):
+    """Image id, run-length code and score of each object, from the network as it was trained."""
+    import torch
+
+    from steatosis_d2.data.mapper import InstanceMapper
+    from steatosis_d2.evaluation.evaluator import encode_instances
+    from steatosis_d2.inference.predictor import load_model
+
+    model = load_model(cfg, score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+    mapper = InstanceMapper(cfg, is_train=False)
+    with torch.inference_mode():
+        return [
+            (record["image_id"], rle, score)
+            for record in records
+            for rle, score in encode_instances(model([mapper(record)])[0]["instances"])
+            if rle is not None
+        ]
+
+
+def segment(cfg, records):
+    """The same from the fast predictor."""
+    from steatosis_d2.inference.predictor import MaskRCNNPredictor
+
+    predictor = MaskRCNNPredictor(cfg, score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+    found = []
+    for record in records:
+        image_rgb = read_image_rgb(record["file_name"])
+        [instances] = predictor([image_rgb], mpp=record.get("mpp"))
+        found += [(record["image_id"], i.encode(image_rgb.shape), i.score) for i in instances]
+    return found
+
+
+def compute_ap(truth, found):
+    """COCO AP of what was found in all images."""
+    from steatosis_d2.evaluation.evaluate import evaluate_pairs
+    from steatosis_d2.evaluation.pairing import pair_images
+
+    annotations = [
+        annotation_record(number, image_id, rle, score=score)
+        for number, (image_id, rle, score) in enumerate(found, 1)
+    ]
+    predictions = {"images": truth["images"], "annotations": annotations}
+    pairs = pair_images(truth, predictions, truth_name="truth", predictions_name="predictions")
+    return evaluate_pairs(pairs).metrics["segm"]["AP"]
+
+
+MEASURES = (measure_accuracy,)
