@@ -142,6 +142,20 @@ def find_reasons(table, rules):
     return pd.array(reasons, dtype="string")  # text in Parquet, even where there is none
 
 
+def select_kept(table):
+    """
+    The rows that count: without a copy where all do, since tables may have millions.
+
+    Args:
+        table (pandas.DataFrame): with ``dropped_by``.
+
+    Returns:
+        pandas.DataFrame: rows whose ``dropped_by`` is empty, with their labels; not to be changed.
+    """
+    is_kept = (table["dropped_by"] == "").to_numpy()
+    return table if is_kept.all() else table[is_kept]
+
+
 def _parse_rule(text):
     match = _RULE.fullmatch(text)
     measures = [*_UNITS, *_PLAIN]

@@ -133,9 +133,7 @@ def measure_solidity(strip):
         ndarray: float64, shape (n,), in 0..1.
     """
     pixels = strip.pixels
-    rows = np.flatnonzero(pixels.any(axis=1))
-    first = pixels[rows].argmax(axis=1)
-    last = pixels.shape[1] - 1 - pixels[rows, ::-1].argmax(axis=1)
+    rows, first, last = strip.find_row_ends()
     ends_xy = np.stack([first, rows, last, rows], axis=1).reshape(-1, 2).astype(np.int32)
     cuts = 2 * np.searchsorted(rows, strip.starts[1:])
     hulls = [cv2.convexHull(points).reshape(-1, 2) for points in np.split(ends_xy, cuts)]
@@ -206,16 +204,17 @@ def measure_nearest(centroids_xy):
 def _measure_batch(instances):
     """Columns of ``_BATCH_COLUMNS`` as a dict of arrays."""
     strip = stack_instances(instances)
+    left, top, width, height = strip.find_boxes().T
     moments = _measure_moments(strip)
     perimeter = measure_perimeters(strip)
     spread = np.hypot(moments["variance_x"] - moments["variance_y"], 2 * moments["covariance"])
     mean_variance = moments["variance_x"] + moments["variance_y"]
     larger, smaller = (mean_variance + spread) / 2, (mean_variance - spread) / 2
     columns = {
-        "left_px": strip.lefts,
-        "top_px": strip.tops,
-        "width_px": [instance.crop.shape[1] for instance in instances],
-        "height_px": [instance.crop.shape[0] for instance in instances],
+        "left_px": left,
+        "top_px": top,
+        "width_px": width,
+        "height_px": height,
         "centroid_x_px": moments["centroid_x"] + strip.lefts,
         "centroid_y_px": moments["centroid_y"] + strip.tops,
         "area_px": moments["area"],

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from steatosis_d2 import report_pictures
 from steatosis_d2.files import replace_when_done
+from steatosis_d2.filters import select_kept
 from steatosis_d2.summary import TERMS
 
 GALLERY_SIZE = 6
@@ -42,7 +43,7 @@ def render_section(segmented, table, summary, *, overview_rgb, gallery, macro_di
         str: HTML.
     """
     slide, terms = segmented.slide, TERMS[segmented.category]
-    kept = table[table["dropped_by"] == ""]
+    kept = select_kept(table)
     dropped = table["dropped_by"][table["dropped_by"] != ""].value_counts().sort_index()
     return _TEMPLATES.get_template("section.html").render(
         terms=terms,

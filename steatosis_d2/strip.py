@@ -41,6 +41,41 @@ class Strip:
         """
         return np.add.reduceat(values, self.starts, axis=0)
 
+    def find_row_ends(self):
+        """
+        Where the pixels of each row begin and end.
+
+        Returns:
+            tuple[ndarray, ndarray, ndarray]: the rows of the strip that have pixels; the column
+            of the first pixel of each, and of the last.
+        """
+        rows = np.flatnonzero(self.pixels.any(axis=1))
+        first = self.pixels[rows].argmax(axis=1)
+        last = self.pixels.shape[1] - 1 - self.pixels[rows, ::-1].argmax(axis=1)
+        return rows, first, last
+
+    def find_boxes(self):
+        """
+        Bounding boxes of the masks, none of them empty; their crops may be larger.
+
+        Returns:
+            ndarray: int64, shape (n, 4), left, top, width, height in px of the image.
+        """
+        rows, first, last = self.find_row_ends()
+        starts = np.searchsorted(rows, self.starts)
+        left = np.minimum.reduceat(first, starts)
+        width = np.maximum.reduceat(last, starts) + 1 - left
+        top, bottom = rows[starts], rows[np.append(starts[1:], len(rows)) - 1]
+        return np.stack(
+            [
+                left - 1 + self.lefts,
+                top - 1 - self.starts + self.tops,
+                width,
+                bottom + 1 - top,
+            ],
+            axis=1,
+        )
+
 
 def stack_instances(instances):
     """

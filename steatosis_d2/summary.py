@@ -8,6 +8,7 @@ import numpy as np
 
 from steatosis_d2.data.coco import DROPLET, NUCLEUS
 from steatosis_d2.files import replace_when_done
+from steatosis_d2.filters import select_kept
 from steatosis_d2.morphology import measure_instances, measure_nearest
 
 # The disk of 100 um2, from which on Marti-Aguado et al. call a droplet large (European Radiology
@@ -55,7 +56,7 @@ def summarise(
         in um without a pixel size, or a percentage of no tissue.
     """
     terms = TERMS[category]
-    kept = table[table["dropped_by"] == ""]
+    kept = select_kept(table)
     area_px = kept["area_px"] if mpp is None else kept["area_um2"] / mpp**2
     mm2 = None if mpp is None else (mpp / 1000) ** 2
     covered_px = float(area_px.sum())

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.filters import parse_rules
@@ -17,6 +18,8 @@ from steatosis_d2.inference.outputs import write_run_outputs, write_slide_output
 from steatosis_d2.inference.slide import open_slide
 from steatosis_d2.inference.tissue import find_tissue
 from steatosis_d2.instance import Instance
+from steatosis_d2.labeling.generator import label_by_clump_split
+from steatosis_d2.labeling.parameters import choose_parameters
 from steatosis_d2.masks import decode_mask
 from steatosis_d2.polygons import fill_geometry
 
@@ -89,8 +92,8 @@ def write_all(folder, *segmented, rules=(), faults=None, **settings):
     return folder
 
 
-def painted(instances):
-    image = np.zeros(SHAPE, int)
+def painted(instances, *, shape=SHAPE):
+    image = np.zeros(shape, int)
     for one in instances:
         image[one.top : one.bottom, one.left : one.right] += one.crop
     return image
@@ -131,6 +134,19 @@ def test_coco_says_what_its_masks_say(tmp_path, segment):
         assert annotation["area"] == one.crop.sum()
         assert annotation["bbox"] == [one.left, one.top, *one.crop.shape[::-1]]
         assert annotation["score"] == one.score
+
+
+def test_box_is_that_of_the_mask_where_the_crop_is_larger(tmp_path, segment):
+    """Growing and cutting masks leaves empty rows and columns in their crops."""
+    one = DISKS[0]
+    loose = Instance(np.pad(one.crop, ((3, 1), (2, 5))), one.top - 3, one.left - 2, one.score)
+    folder = write_all(tmp_path / "out", segment([loose]))
+    [annotation] = read_coco(folder / "predictions.json")["annotations"]
+    assert annotation["bbox"] == [one.left, one.top, *one.crop.shape[::-1]]
+    assert annotation["bbox"] == coco_mask.toBbox(annotation["segmentation"]).tolist()
+    table = pd.read_parquet(folder / "tile.parquet")
+    box = ["left_px", "top_px", "width_px", "height_px"]
+    assert table[box].iloc[0].tolist() == annotation["bbox"]
 
 
 def test_run_of_two_inputs_numbers_images_and_annotations(tmp_path, segment):
@@ -214,6 +230,23 @@ def test_empty_and_full_tables_have_the_same_columns(tmp_path, segment):
     empty, full = (pq.read_schema(folder / f"{name}.parquet") for name in ("empty", "full"))
     assert empty.names == full.names
     assert empty.types == full.types
+
+
+def test_real_tile(tmp_path, shared_data):
+    """Droplets as they are: masks come back from polygons that QuPath's library finds valid."""
+    path = next((shared_data / "guo2019_liver").glob("161_*/image/*.png"))
+    slide = open_slide(path, mpp=0.25)
+    image_rgb = slide.read_region(0, 0, slide.width, slide.height)
+    droplets = label_by_clump_split(image_rgb, mpp=0.25, parameters=choose_parameters(0.25))
+    folder = write_all(tmp_path / "out", Segmented(slide, droplets), rules=["paper"])
+    table = pd.read_parquet(folder / "tile.parquet")
+    kept = [one for one, reason in zip(droplets, table["dropped_by"], strict=True) if not reason]
+    features = read_features(folder / "tile.geojson.gz")
+    assert len(kept) > 50
+    shape = image_rgb.shape[:2]
+    for one, feature in zip(kept, features, strict=True):
+        outlined = Instance(*fill_geometry(feature.geometry), 1.0)
+        np.testing.assert_array_equal(painted([outlined], shape=shape), painted([one], shape=shape))
 
 
 def test_run_in_which_every_input_failed(tmp_path):

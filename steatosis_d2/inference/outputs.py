@@ -13,7 +13,7 @@ from PIL import Image
 from steatosis_d2 import report, report_pictures, summary
 from steatosis_d2.data.coco import annotation_record, image_record, write_coco
 from steatosis_d2.files import replace_when_done, write_json
-from steatosis_d2.filters import find_reasons
+from steatosis_d2.filters import find_reasons, select_kept
 from steatosis_d2.geojson import detection_feature, open_feature_collection, open_gzip_text
 from steatosis_d2.instance import Instance
 from steatosis_d2.masks import encode_strip
@@ -78,9 +78,7 @@ def write_slide_outputs(
         calibration=calibration,
     )
     write_table(folder / f"{segmented.name}.parquet", table, segmented)
-    gallery = report_pictures.choose_gallery(
-        table[table["dropped_by"] == ""], size=report.GALLERY_SIZE
-    )
+    gallery = report_pictures.choose_gallery(select_kept(table), size=report.GALLERY_SIZE)
     wanted = {row for rows in gallery.values() for row in rows}
     overview_rgb, shown = _write_instances(segmented, table, folder, result_folder, wanted=wanted)
     section = report.render_section(
@@ -157,18 +155,23 @@ def write_table(path, table, segmented):
         segmented (SegmentedSlide): where the instances come from; its pixel size, model and
             parameters go into the file's metadata, as JSON.
     """
-    arrow = pa.Table.from_pandas(table, preserve_index=False)
     description = {
         "mpp": segmented.slide.mpp,
         "unit": "px" if segmented.slide.mpp is None else "um",
         "model": segmented.model,
         "parameters": segmented.parameters,
     }
-    arrow = arrow.replace_schema_metadata(
-        {**(arrow.schema.metadata or {}), "steatosis_d2": json.dumps(description)}
+    schema = pa.Schema.from_pandas(table, preserve_index=False).with_metadata(
+        {"steatosis_d2": json.dumps(description)}
     )
-    with replace_when_done(path) as temporary:
-        pq.write_table(arrow, temporary, row_group_size=_ROW_GROUP, compression="zstd")
+    with (
+        replace_when_done(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
+    ):
+        # Arrow takes a copy, which is that of one row group here.
+        for first in range(0, len(table), _ROW_GROUP):
+            rows = table.iloc[first : first + _ROW_GROUP]
+            writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
 
 
 class _Instances:
@@ -258,15 +261,15 @@ def _as_features(kept, table, segmented):
 def _as_annotations(instances, slide):
     """COCO annotations of some instances, to be numbered when the run is put together."""
     instances = list(instances)
-    rles = encode_strip(stack_instances(instances), height=slide.height, width=slide.width)
-    for instance, rle in zip(instances, rles, strict=True):
-        height, width = instance.crop.shape
+    strip = stack_instances(instances)
+    rles = encode_strip(strip, height=slide.height, width=slide.width)
+    for instance, rle, box_xywh in zip(instances, rles, strip.find_boxes().tolist(), strict=True):
         yield annotation_record(
             0,
             0,
             rle,
             score=round(float(instance.score), 4),
-            box_xywh=[instance.left, instance.top, width, height],
+            box_xywh=box_xywh,
             area_px=np.count_nonzero(instance.crop),
         )
 
