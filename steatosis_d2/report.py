@@ -136,12 +136,12 @@ def format_number(value):
     A figure for reading: three digits, thousands apart, a dash for what is not defined.
 
     Example:
-        >>> [format_number(value) for value in (None, 0, 12345, 12345.6, 0.01234)]
-        ['–', '0', '12,345', '12,346', '0.0123']
+        >>> [format_number(value) for value in (None, 0, 12345, 999.6, 0.01234)]
+        ['–', '0', '12,345', '1,000', '0.0123']
     """
     if value is None:
         return "–"
-    if isinstance(value, int) or abs(value) >= 1000:
+    if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}"
 

@@ -72,11 +72,12 @@ def choose_gallery(table, *, size):
         "Largest": -diameter,
         "Doubtful (lowest score)": table["score"].astype(float),
     }
-    gallery, shown = {}, set()
+    gallery: dict[str, list[int]] = {}
+    shown: set[int] = set()
     for title, rank in orders.items():
-        rows = [row for row in rank.sort_values(kind="stable").index if row not in shown][:size]
-        gallery[title] = rows
-        shown.update(rows)
+        candidates = rank.nsmallest(size + len(shown)).index
+        gallery[title] = [row for row in candidates if row not in shown][:size]
+        shown.update(gallery[title])
     return gallery
 
 
