@@ -2,11 +2,14 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from steatosis_d2 import report_pictures
+from steatosis_d2.inference.pyramid import Slide
+from steatosis_d2.inference.tissue import TissueMask
 from steatosis_d2.instance import Instance
 from steatosis_d2.morphology import measure_instances
 from steatosis_d2.report import format_length, format_number, write_report
@@ -193,3 +196,67 @@ def test_histogram_counts_every_instance_in_round_bins():
     assert (histogram.bin_width, histogram.unit) == (1, "µm")
     assert np.flatnonzero(histogram.counts).tolist() == [4, 6, 7, 29]
     assert report_pictures.count_diameters(measure_instances(squares, mpp=None)).unit == "px"
+
+
+PINK = (200, 120, 170)
+
+
+class PinkSlide(Slide):
+    """Tissue wherever one looks."""
+
+    def __init__(self, side_px):
+        super().__init__(Path("pink.png"), sizes=[(side_px, side_px)], mpp=0.5)
+
+    def _read_level(self, level, left, top, width, height):
+        return np.full((height, width, 3), PINK, np.uint8)
+
+
+def heat_map(instances, *, tissue_columns=128):
+    slide = PinkSlide(1280)
+    mask = np.zeros((128, 128), bool)
+    mask[:, :tissue_columns] = True
+    return report_pictures.draw_heat_map(
+        slide.thumbnail(640),
+        measure_instances(instances, mpp=0.5),
+        slide,
+        TissueMask(mask, 10, 1280, 1280),
+    )
+
+
+def squares_at(columns, rows=range(0, 1280, 40)):
+    """A square of 20 px in every cell of 40 px: a quarter of the area."""
+    mask = np.ones((20, 20), bool)
+    return [Instance(mask, top, left, 0.9) for top in rows for left in columns]
+
+
+def test_heat_map_shows_the_share_of_tissue_that_is_covered():
+    heat = heat_map(squares_at(range(0, 640, 40)))
+    assert heat.limit_percent == 40  # the next round number above 25
+    green = heat.picture_rgb[..., 1].astype(int)  # rises all along the colour scale
+    assert green[320, 100] > green[320, 320] > green[320, 540]
+
+
+def test_heat_map_is_of_the_tissue_not_of_the_glass():
+    """Half of the smoothing window lies on glass; the share of tissue is the same there."""
+    heat = heat_map(squares_at(range(0, 640, 40)), tissue_columns=64)
+    assert abs(int(heat.picture_rgb[320, 300, 1]) - int(heat.picture_rgb[320, 160, 1])) < 12
+    assert len(set(heat.picture_rgb[320, 500].tolist())) == 1  # glass stays grey
+
+
+def test_heat_map_averages_over_more_than_a_droplet():
+    assert heat_map(squares_at([600], [600])).smoothing_px == pytest.approx(1280 / 30)
+    large = [Instance(np.ones((400, 400), bool), 0, 0, 0.9)]
+    assert heat_map(large).smoothing_px == 400
+
+
+def test_gallery_picture_is_outlined_and_white_beyond_the_slide():
+    y, x = np.ogrid[-20:21, -20:21]
+    picture_rgb = report_pictures.draw_gallery_picture(
+        PinkSlide(1280), Instance(x**2 + y**2 <= 400, -1, 600, 0.9)
+    )
+    assert picture_rgb.shape == (112, 112, 3)
+    assert (picture_rgb[:10] == 255).all()
+    assert tuple(picture_rgb[56, 56]) == PINK
+    outlined = (picture_rgb == (0, 140, 60)).all(axis=-1)
+    # 41 px of 70 are 66 px of 112
+    assert np.ptp(outlined.any(axis=0).nonzero()[0]) == pytest.approx(66, abs=2)
