@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import json
 import os
 import subprocess
 import sys
@@ -106,3 +107,41 @@ def slim_model():
         return build_model(cfg)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def real_tiles(shared_data, run_script, tmp_path_factory):
+    """A function that prepares three real images of a source: two to train, one to evaluate."""
+    root = tmp_path_factory.mktemp("datasets")
+
+    def prepare(dataset, script, source_folder, file=""):
+        folder = root / dataset
+        if not folder.is_dir():
+            names = json.loads((shared_data / source_folder / "splits.json").read_text())
+            splits = {"train": names["train"][:2], "val": names["val"][:1], "test": []}
+            (root / f"{dataset}.json").write_text(json.dumps(splits))
+            options = ["--splits", root / f"{dataset}.json", "--output", folder]
+            process = run_script(script, "--source", shared_data / source_folder / file, *options)
+            assert process.returncode == 0
+        return folder
+
+    return prepare
+
+
+@pytest.fixture
+def tiny_training(disks):
+    """
+    Options that make ``liver/starter.yaml`` a training of seconds, on the disks.
+
+    The network has a sixteenth of the starter's arithmetic and works on small crops.
+    """
+    spec = f"('coco:{disks}/annotations.json:{disks}/images',)"
+    return [
+        *("DATASETS.TRAIN", spec, "DATASETS.TRAIN_SHARES", "()", "DATASETS.TEST", spec),
+        *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "32"),
+        *("MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.FPN.OUT_CHANNELS", "16"),
+        *("MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.ROI_MASK_HEAD.CONV_DIM", "16"),
+        *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.DEVICE", "cpu"),
+        *("INPUT.CROP.SIZE", "[64, 64]", "SOLVER.IMS_PER_BATCH", "2"),
+        *("DATALOADER.NUM_WORKERS", "1", "SEED", "1"),
+    ]

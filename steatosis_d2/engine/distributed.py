@@ -77,7 +77,7 @@ def read_torchrun(environment=os.environ):
         "world_size": int(environment["WORLD_SIZE"]),
         "local_rank": int(environment["LOCAL_RANK"]),
         "local_size": int(environment["LOCAL_WORLD_SIZE"]),
-        "address": f"tcp://{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}",
+        "address": "env://",  # torchrun's own store listens at MASTER_PORT already
     }
 
 

@@ -47,6 +47,7 @@ class StageHook(HookBase):
 
     def _begin(self, stage):
         network = self._loop.network
+        network.train()  # those frozen in the last stage too
         parameters = dict(network.named_parameters())
         for name in self._learnable:
             parameters[name].requires_grad = stage.trains(name)

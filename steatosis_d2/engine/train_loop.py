@@ -90,16 +90,21 @@ class TrainLoop(SimpleTrainer):
         number = (self.iter * self.accumulate + part) * comm.get_world_size() + comm.get_rank()
         torch.manual_seed(int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0]))
         device = next(self.network.parameters()).device.type
-        with torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            losses = self.model(batch)
+        try:
+            with torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32):
+                losses = self.model(batch)
+        except FloatingPointError as error:  # Detectron2 looks at the proposals
+            raise self._divergence(batch, str(error)) from None
         if not all(torch.isfinite(loss) for loss in losses.values()):
-            values = ", ".join(f"{name} {float(loss):g}" for name, loss in losses.items())
-            images = ", ".join(f"'{record['file_name']}'" for record in batch)
-            raise DivergenceError(
-                f"the loss is not a number at iteration {self.iter} ({values}), on the images "
-                f"{images}"
-            )
+            values = ", ".join(f"{name} {float(loss.detach()):g}" for name, loss in losses.items())
+            raise self._divergence(batch, values)
         return losses
+
+    def _divergence(self, batch, what):
+        images = ", ".join(f"'{record['file_name']}'" for record in batch)
+        return DivergenceError(
+            f"training diverged at iteration {self.iter} ({what}), on the images {images}"
+        )
 
     def state_dict(self):
         state = super().state_dict() | {"grad_scaler": self.grad_scaler.state_dict()}
