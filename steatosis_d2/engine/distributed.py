@@ -129,8 +129,10 @@ def first_host(node_list):
         >>> first_host("gpu[03-04,07],login1")
         'gpu03'
     """
-    match = re.match(r"([^,\[]+)(?:\[([^,\-\]]+))?", node_list)
-    return match[1] + (match[2] or "")
+    prefix, _, numbers = node_list.partition("[")
+    if "," in prefix or not numbers:
+        return prefix.partition(",")[0]
+    return prefix + re.split(r"[-,\]]", numbers, maxsplit=1)[0]
 
 
 def _join(job):

@@ -64,7 +64,8 @@ class TrainLoop(SimpleTrainer):
     def run_step(self):
         """One step of the optimizer."""
         self.optimizer.zero_grad()
-        data_time, total = 0.0, {}
+        data_time = 0.0
+        total: dict[str, torch.Tensor] = {}
         for part in range(self.accumulate):
             start = time.perf_counter()
             batch = self.last_batch = next(self._data_loader_iter)
