@@ -446,6 +446,14 @@ def test_what_is_no_slide_is_named(tmp_path, content):
         open_slide(tmp_path / "text.svs")
 
 
+@pytest.mark.parametrize("xml", ["<OME broken <OME>", "<OME><Image></Image></OME>"])
+def test_damaged_ome_metadata_are_named(tmp_path, picture, xml):
+    path = tmp_path / "slide.ome.tif"
+    write_tiff(path, picture, description=f'<?xml version="1.0"?>{xml}', metadata=None)
+    with pytest.raises(InputError, match=r"slide\.ome\.tif.*OME metadata are damaged"):
+        open_slide(path)
+
+
 @pytest.mark.parametrize("share", [0.001, 0.2, 0.5, 0.8, 0.95])
 @pytest.mark.parametrize("name", ["slide.tif", "slide.ome.tif"])
 def test_a_tiff_that_was_cut_short_is_an_error(tmp_path, picture, name, share):

@@ -74,17 +74,20 @@ def open_slide(path, *, mpp=None):
 
 
 def _open_file(path):
-    if not _is_tiff(path):
-        if openslide.OpenSlide.detect_format(path) is None:
-            return _ImageSlide(path, stated_mpp_xy=None)
-        return _OpenSlideSlide(path)
-    with unreadable_as_input_error(path, kind="slide", expected="SVS, NDPI, SCN or TIFF"):
+    with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
         vendor = openslide.OpenSlide.detect_format(path)
-        with tifffile.TiffFile(path) as tiff:
-            _check_is_not_cut(tiff, vendor)
-            page = tiff.pages.first
-            n_pixels, has_8_or_16_bits = page.imagewidth * page.imagelength, page.dtype in _DTYPES
-            is_ome, stated_mpp_xy = tiff.is_ome, _tiff_mpp_xy(tiff)
+    if vendor not in {None, "generic-tiff"}:
+        return _OpenSlideSlide(path)
+    if not _is_tiff(path):
+        return _ImageSlide(path, stated_mpp_xy=None)
+    with (
+        unreadable_as_input_error(path, kind="slide", expected=_EXPECTED),
+        tifffile.TiffFile(path) as tiff,
+    ):
+        _check_is_not_cut(tiff)
+        page = tiff.pages.first
+        n_pixels, has_8_or_16_bits = page.imagewidth * page.imagelength, page.dtype in _DTYPES
+        is_ome, stated_mpp_xy = tiff.is_ome, _tiff_mpp_xy(tiff)
     # OpenSlide takes an OME-TIFF for a plain one, without its pyramid and its pixel size.
     if vendor is not None and not is_ome and has_8_or_16_bits:
         return _OpenSlideSlide(path)
@@ -93,11 +96,11 @@ def _open_file(path):
     return _ImageSlide(path, stated_mpp_xy=stated_mpp_xy)
 
 
-def _check_is_not_cut(tiff, vendor):
+def _check_is_not_cut(tiff):
     """The directories of a TIFF are chained; those at the end are missing where it was cut."""
     if len(tiff.pages) == 0:
         raise ValueError("it ends before its list of images")
-    if tiff.is_svs and vendor != "aperio":
+    if tiff.is_svs:  # and yet OpenSlide did not take it for one
         raise ValueError("it is an Aperio slide whose end is missing")
 
 
@@ -311,14 +314,16 @@ def _tiff_mpp_xy(tiff):
 
 def _ome_mpp_xy(xml):
     """Pixel size of the first image of an OME-XML, in um; None where it has none."""
-    pixels = tifffile.xml2dict(xml)["OME"]["Image"]
-    pixels = (pixels[0] if isinstance(pixels, list) else pixels)["Pixels"]
-    sizes = [
-        pixels.get(f"PhysicalSize{axis}", math.nan)
-        * _UM_IN.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan)
-        for axis in "XY"
-    ]
-    return tuple(sizes)
+    try:
+        image = tifffile.xml2dict(xml)["OME"]["Image"]
+        pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
+        return tuple(
+            pixels.get(f"PhysicalSize{axis}", math.nan)
+            * _UM_IN.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan)
+            for axis in "XY"
+        )
+    except (SyntaxError, LookupError, TypeError) as error:
+        raise ValueError(f"its OME metadata are damaged: {error}") from None
 
 
 # OME's units of length; "pixel" and "reference frame" are no lengths.
