@@ -15,7 +15,7 @@ from steatosis_d2.summary import TERMS
 GALLERY_SIZE = 6
 _PACKAGES = ("steatosis-d2", "numpy", "scipy", "opencv-python", "scikit-image", "shapely", "pandas")
 # Drawing units of the histogram, at 1 px each on a wide page.
-_HISTOGRAM = {"width": 640, "height": 220, "left": 48, "right": 620, "base": 170}
+_HISTOGRAM = {"width": 640, "height": 220, "left": 72, "right": 620, "base": 170}
 _TICKS = 8
 
 _TEMPLATES = jinja2.Environment(
@@ -63,9 +63,9 @@ def render_section(segmented, table, summary, *, overview_rgb, gallery, macro_di
             title: [_as_gallery_item(slide, kept.loc[row], instance) for row, instance in items]
             for title, items in gallery.items()
         },
-        n_found=len(table),
-        n_dropped=int(dropped.sum()),
-        dropped=list(dropped.items()),
+        n_found=format_number(len(table)),
+        n_dropped=format_number(len(table) - len(kept)),
+        dropped=[(rule, format_number(int(count))) for rule, count in dropped.items()],
     )
 
 
