@@ -107,7 +107,7 @@ def load_config(config_file, overrides=()):
         CfgNode: not frozen; ``coco:`` data sets named in it are registered.
 
     Raises:
-        InputError: the file does not exist, or a key or value is not known.
+        InputError: the file does not exist, or a key or value is not known or makes no sense.
     """
     cfg = get_cfg()
     add_steatosis_config(cfg)
@@ -121,5 +121,16 @@ def load_config(config_file, overrides=()):
             f"config '{path}' with overrides {list(overrides)}: {error}. Keys are listed in "
             "steatosis_d2/config.py and in Detectron2's config reference."
         ) from None
+    _check_input(cfg)
     register_coco_specs([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     return cfg
+
+
+def _check_input(cfg):
+    for key, is_sound, expected in [
+        ("SCALE", cfg.INPUT.SCALE > 0, "a factor above 0"),
+        ("MPP", cfg.INPUT.MPP >= 0, "um/px, or 0 for none"),
+        ("FORMAT", cfg.INPUT.FORMAT in ("RGB", "BGR"), "RGB or BGR"),
+    ]:
+        if not is_sound:
+            raise InputError(f"INPUT.{key} is {cfg.INPUT[key]}; expected {expected}.")

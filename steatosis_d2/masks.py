@@ -178,6 +178,42 @@ def decode_mask(rle):
     return coco_mask.decode(rle).astype(bool)
 
 
+def as_rle(mask, *, height, width):
+    """
+    One instance in any of COCO's forms as a run-length code.
+
+    Args:
+        mask (dict or list): COCO RLE, compressed or not, or polygons ``[x1, y1, x2, y2, ...]`` in
+            px that together are the instance.
+        height (int): of the image, in px.
+        width (int): of the image, in px.
+
+    Returns:
+        dict: COCO RLE, ``{"size": [height, width], "counts": bytes or str}``.
+
+    Raises:
+        ValueError: the mask is of another form or size.
+    """
+    if isinstance(mask, dict) and {"size", "counts"} <= mask.keys():
+        if list(mask["size"]) != [height, width]:
+            raise ValueError(
+                f"mask has size {list(mask['size'])}; expected [{height}, {width}] as its image."
+            )
+        if isinstance(mask["counts"], list):
+            return coco_mask.frPyObjects(mask, height, width)
+        return mask
+    # Fewer than three corners: pycocotools would take two for a box.
+    if isinstance(mask, list) and mask and all(_is_polygon(part) for part in mask):
+        return coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
+    raise ValueError(
+        "mask is neither a COCO run-length code nor a list of polygons of three or more points."
+    )
+
+
+def _is_polygon(part):
+    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
+
+
 def run_lengths(rle):
     """
     Lengths of the runs of a compressed code: outside, inside, outside, ... down the columns.
@@ -198,23 +234,52 @@ def run_lengths(rle):
         >>> run_lengths(encode_mask(np.array([[False, False, True], [True, False, False]])))
         array([1, 1, 2, 1, 1])
     """
-    text = rle["counts"]
-    text = text.encode() if isinstance(text, str) else text
+    return concatenate_runs([rle])[0]
+
+
+def concatenate_runs(rles):
+    """
+    The :func:`run_lengths` of many codes, which takes hardly longer than those of one.
+
+    Args:
+        rles (list[dict]): COCO RLE with ``counts`` as str or bytes; at least one.
+
+    Returns:
+        tuple[ndarray, ndarray]: int64, the runs of all codes, one code after another; shape
+        (len(rles),), how many each code has.
+
+    Raises:
+        ValueError: a text is no run-length code.
+    """
+    texts = [
+        rle["counts"].encode() if isinstance(rle["counts"], str) else rle["counts"] for rle in rles
+    ]
     # Five bits a character, least significant first, then one bit for "more follow"; a number's
     # highest bit is its sign, and from the third on it is the change from the run two before
     # (cocodataset/cocoapi, common/maskApi.c, rleToString).
-    bits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
+    bits = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(bits < 32)
-    if not last.size or last[-1] != bits.size - 1 or bits.min() < 0 or bits.max() > 63:
+    ends = np.cumsum([len(text) for text in texts])
+    n_runs = np.diff(np.searchsorted(last, ends), prepend=0)
+    if not all(texts) or bits[ends - 1].max() >= 32 or bits.min() < 0 or bits.max() > 63:
         raise ValueError("mask's counts are no COCO run-length code.")
     first = np.concatenate([[0], last[:-1] + 1])
     n_characters = last - first + 1
     place = np.arange(bits.size) - np.repeat(first, n_characters)
     runs = np.add.reduceat((bits & 31) << (5 * place), first)
     runs -= (bits[last] >> 4 & 1) << (5 * n_characters)
-    runs[1::2] = np.cumsum(runs[1::2])
-    runs[2::2] = np.cumsum(runs[2::2])
-    return runs
+    place = np.arange(runs.size) - np.repeat(np.cumsum(n_runs) - n_runs, n_runs)
+    for start in (1, 2):
+        chain = np.flatnonzero((place >= start) & (place % 2 == start % 2))
+        runs[chain] = _restarting_sum(runs[chain], is_first=place[chain] == start)
+    return runs, n_runs
+
+
+def _restarting_sum(values, *, is_first):
+    """Cumulative sum that begins anew at each first one."""
+    sums = np.cumsum(values)
+    before = (sums - values)[is_first]
+    return sums - before[np.cumsum(is_first) - 1]
 
 
 def _as_json(rle):

@@ -35,6 +35,26 @@ def test_coco_file_is_named_in_the_config_alone(disks):
     assert MetadataCatalog.get(spec).thing_classes == ["droplet"]
 
 
+def describe_first_image(disks, **extras):
+    """A spec of the disks whose first image has more to say."""
+    content = json.loads((disks / "annotations.json").read_text())
+    content["images"][0] |= extras
+    (disks / "described.json").write_text(json.dumps(content))
+    return f"coco:{disks}/described.json:{disks}/images"
+
+
+def test_pixel_size_and_group_reach_the_record(disks):
+    first, second, *_ = load(describe_first_image(disks, mpp=0.25, group="fluorescence"))
+    assert (first["mpp"], first["group"]) == (0.25, "fluorescence")
+    assert not {"mpp", "group"} & second.keys()
+
+
+@pytest.mark.parametrize("mpp", [0, -0.25, "0.25"])
+def test_pixel_size_that_is_no_length_is_an_error(mpp, disks):
+    with pytest.raises(InputError, match=r"image 'tile_1.png' the pixel size .*; expected 'mpp'"):
+        load(describe_first_image(disks, mpp=mpp))
+
+
 def test_coco_file_of_the_test_set_is_registered_too(disks):
     spec = f"coco:{disks}/annotations.json:{disks}/images"
     load_config("liver/starter.yaml", ["DATASETS.TEST", f"('{spec}',)"])

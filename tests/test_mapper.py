@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
+from scipy import ndimage
 
 from steatosis_d2.config import load_config
-from steatosis_d2.data.augmentation import RandomScaledCrop, ScaledInput, build_train_augmentations
+from steatosis_d2.data.augmentation import RandomAffine
 from steatosis_d2.data.mapper import InstanceMapper
 from steatosis_d2.errors import InputError
 
@@ -78,7 +79,7 @@ def test_polygons_are_masks_too(records):
         "category_id": 0,
         "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]],
     }
-    settings = ["INPUT.SCALE_JITTER", "(1.0, 1.0)", "INPUT.RANDOM_ORIENTATION", "False"]
+    settings = ["INPUT.SCALE_JITTER", "(1.0, 1.0)", "INPUT.AFFINE_PROBABILITY", "0.0"]
     result = starter_mapper(*settings)(dict(records[0], annotations=[square]))
     assert result["instances"].gt_masks.tensor.sum() == 400
 
@@ -88,43 +89,44 @@ def test_image_of_another_size_than_stated_is_an_error(records):
         starter_mapper()(dict(records[0], height=50))
 
 
-def plain_input(image, scale=1.0):
-    return ScaledInput(image, scale=scale, boxes=np.zeros((0, 4)))
+def test_image_of_known_pixel_size_is_brought_to_the_networks(records):
+    settings = ["INPUT.MPP", "0.33", "INPUT.SCALE", "1.0", "INPUT.SCALE_JITTER", "(1.0, 1.0)"]
+    mapper = starter_mapper(*settings, "INPUT.RANDOM_ORIENTATION", "False")
+    mapper.augmentations.augs = mapper.augmentations.augs[:1]  # the crop, which resizes
+    sizes = [tuple(mapper(records[0] | extra)["image"].shape) for extra in ({}, {"mpp": 0.66})]
+    assert sizes == [(3, 96, 128), (3, 192, 256)]
+    half = mapper(records[0] | {"mpp": 0.165})["instances"]
+    assert half.image_size == (48, 64)
+    whole = mapper(records[0])["instances"]
+    areas = [one.gt_masks.tensor.sum(dim=(1, 2)) for one in (half, whole)]
+    assert (4 * areas[0] / areas[1]).tolist() == pytest.approx([1, 1, 1], rel=0.15)
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0, 1.7, 2.2])
-def test_scaled_crop_has_the_size_asked_for(scale):
-    image = np.zeros((416, 500, 3), np.uint8)
-    crop = RandomScaledCrop((1.0, 1.0), (150, 200))(plain_input(image, scale=scale))
-    assert crop.apply_image(image).shape == (150, 200, 3)
-
-
-def test_image_smaller_than_the_crop_is_kept_whole():
-    image = np.zeros((100, 120, 3), np.uint8)
-    crop = RandomScaledCrop((0.5, 0.5), (384, 384))(plain_input(image))
-    assert crop.apply_image(image).shape == (50, 60, 3)
-
-
-def test_scales_are_even_on_a_logarithmic_axis():
-    np.random.seed(0)  # noqa: NPY002
-    augmentation = RandomScaledCrop((0.5, 2.0), (1000, 1000))
-    image = np.zeros((100, 100, 3), np.uint8)
-    sizes = [augmentation(plain_input(image)).apply_image(image).shape[0] for _ in range(400)]
-    assert 50 <= min(sizes) <= max(sizes) <= 200
-    assert 0.4 < np.mean(np.array(sizes) < 100) < 0.6
+def test_what_is_mirrored_in_from_beyond_the_border_is_outlined_too(records):
+    mapper = InstanceMapper(
+        is_train=True,
+        augmentations=[RandomAffine(rotation_deg=0, scale=(0.5, 0.5), shear_deg=0)],
+        image_format="RGB",
+        scale=1.0,
+        network_mpp=0.0,
+    )
+    result = mapper(records[0])
+    white = result["image"][1].numpy() > 180
+    masks = result["instances"].gt_masks.tensor.numpy()
+    assert len(masks) == ndimage.label(white, np.ones((3, 3)))[1] > 3
+    assert masks.sum(axis=0).max() == 1
+    assert (masks.any(axis=0) != white).mean() < 0.02
 
 
 @pytest.mark.parametrize(
-    ("overrides", "message"),
+    ("segmentation", "message"),
     [
-        (
-            ["INPUT.SCALE_JITTER", "(2.0, 1.0)"],
-            r"SCALE_JITTER is \(2.0, 1.0\); expected \(min, max\)",
-        ),
-        (["INPUT.BRIGHTNESS", "(0.0, 1.0)"], r"BRIGHTNESS is \(0.0, 1.0\)"),
-        (["INPUT.CROP.TYPE", "relative"], r"CROP.TYPE is 'relative'; crops are given in px"),
+        ({"size": [96, 100], "counts": [9600]}, r"size \[96, 100\]; expected \[96, 128\]"),
+        ({"size": [96, 128], "counts": [100]}, "do not add up to 96 x 128 px"),
+        (None, "neither a COCO run-length code nor"),
     ],
 )
-def test_bad_augmentation_settings_are_errors(overrides, message):
-    with pytest.raises(InputError, match=message):
-        build_train_augmentations(load_config("liver/starter.yaml", overrides))
+def test_unsound_mask_names_its_image(segmentation, message, records):
+    annotation = dict(records[0]["annotations"][0], segmentation=segmentation)
+    with pytest.raises(InputError, match=rf"image '.*tile_1.png': .*{message}.* Prepare the data"):
+        starter_mapper()(dict(records[0], annotations=[annotation]))

@@ -6,6 +6,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from steatosis_d2.masks import (
+    concatenate_runs,
     decode_mask,
     encode_crop,
     encode_label_image,
@@ -97,3 +98,21 @@ def test_runs_come_back_from_their_compressed_code(runs, first):
 def test_text_that_is_no_run_length_code_is_an_error(counts):
     with pytest.raises(ValueError, match="no COCO run-length code"):
         run_lengths({"size": [4, 4], "counts": counts})
+
+
+@given(masks=st.lists(hnp.arrays(bool, (5, 7)), min_size=1, max_size=6))
+def test_runs_of_many_codes_are_those_of_each(masks):
+    codes = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+    runs, n_runs = concatenate_runs(codes)
+    each = np.split(runs, np.cumsum(n_runs)[:-1])
+    assert [part.tolist() for part in each] == [run_lengths(code).tolist() for code in codes]
+    for part, mask in zip(each, masks, strict=True):
+        values = np.repeat(np.arange(len(part)) % 2 == 1, part)
+        assert np.array_equal(values.reshape(7, 5).T, mask)
+
+
+def test_one_unsound_code_among_many_is_an_error():
+    sound = encode_mask(np.eye(4, dtype=bool))
+    for text in ("", "P", "01ü"):
+        with pytest.raises(ValueError, match="no COCO run-length code"):
+            concatenate_runs([sound, {"size": [4, 4], "counts": text}, sound])

@@ -22,6 +22,19 @@ def test_scaling_inside_the_model_equals_scaling_before_it(slim_model, scale):
     assert torch.equal(ours.pred_masks, expected.pred_masks)
 
 
+@pytest.mark.parametrize(("mpp", "scale"), [(0.5, 2.0), (0.125, 0.5), (None, 1.5)])
+def test_input_is_scaled_by_its_pixel_size_where_it_is_known(mpp, scale, slim_model):
+    image_input = {"image": torch.rand(3, 64, 80) * 255}
+    aware = slim_model(41, overrides=["INPUT.MPP", "0.25", "INPUT.SCALE", "1.5"]).eval()
+    plain = slim_model(41, overrides=["INPUT.MPP", "0.0", "INPUT.SCALE", str(scale)]).eval()
+    plain.load_state_dict(aware.state_dict())
+    with torch.no_grad():
+        ours = aware([image_input | ({"mpp": mpp} if mpp else {})])[0]["instances"]
+        expected = plain([image_input])[0]["instances"]
+    assert len(ours) > 0
+    assert torch.equal(ours.pred_boxes.tensor, expected.pred_boxes.tensor)
+
+
 def test_another_output_size_can_be_asked_for(slim_model):
     model = slim_model(41).eval()
     with torch.no_grad():

@@ -72,7 +72,9 @@ class RandomScaledCrop(T.Augmentation):
         resized = crop if window < side else min(crop, max(1, round(side * scale)))
         first, last = 0, side - window
         if center is not None:
-            first, last = max(first, int(center) - window + 1), min(last, int(center))
+            # A user's box may reach outside the image.
+            center = min(max(int(center), 0), side - 1)
+            first, last = max(first, center - window + 1), min(last, center)
         return int(self._rand_range(first, last + 1)), window, resized
 
 
@@ -245,7 +247,7 @@ def build_train_augmentations(cfg):
     crop = RandomScaledCrop(
         _positive_range(cfg, "SCALE_JITTER"),
         _crop_px(cfg),
-        on_instance=_probability(cfg, "CROP_ON_INSTANCE"),
+        on_instance=_within(cfg, "CROP_ON_INSTANCE", 1),
     )
     others = []
     if settings.RANDOM_ORIENTATION:
@@ -255,21 +257,22 @@ def build_train_augmentations(cfg):
             T.RandomRotation([0, 90], sample_style="choice"),
         ]
     affine = RandomAffine(
-        rotation_deg=settings.AFFINE_ROTATION_DEG,
+        rotation_deg=_within(cfg, "AFFINE_ROTATION_DEG", 180),
         scale=_positive_range(cfg, "AFFINE_SCALE"),
-        shear_deg=settings.AFFINE_SHEAR_DEG,
+        shear_deg=_within(cfg, "AFFINE_SHEAR_DEG", 45),
     )
+    stain = RandomStain(_within(cfg, "STAIN_STRENGTH", 1))
     brightness = T.RandomBrightness(*_positive_range(cfg, "BRIGHTNESS"))
     contrast = T.RandomContrast(*_positive_range(cfg, "CONTRAST"))
-    blur = RandomBlur(settings.BLUR_SIGMA_PX)
+    blur = RandomBlur(_range(cfg, "BLUR_SIGMA_PX"))
     others += [
         T.RandomApply(augmentation, probability)
         for augmentation, probability in [
-            (affine, _probability(cfg, "AFFINE_PROBABILITY")),
-            (RandomStain(settings.STAIN_STRENGTH), _probability(cfg, "STAIN_PROBABILITY")),
+            (affine, _within(cfg, "AFFINE_PROBABILITY", 1)),
+            (stain, _within(cfg, "STAIN_PROBABILITY", 1)),
             (brightness, float(settings.BRIGHTNESS[0] < settings.BRIGHTNESS[1])),
             (contrast, float(settings.CONTRAST[0] < settings.CONTRAST[1])),
-            (blur, _probability(cfg, "BLUR_PROBABILITY")),
+            (blur, _within(cfg, "BLUR_PROBABILITY", 1)),
         ]
         if probability > 0
     ]
@@ -286,19 +289,29 @@ def _crop_px(cfg):
             f"INPUT.CROP.TYPE is '{cfg.INPUT.CROP.TYPE}'; crops are given in px after resizing. "
             "Set it to 'absolute' and INPUT.CROP.SIZE to [height, width]."
         )
-    return tuple(cfg.INPUT.CROP.SIZE)
+    size = tuple(cfg.INPUT.CROP.SIZE)
+    if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
+        raise InputError(
+            f"INPUT.CROP.SIZE is {size}; expected [height, width] in whole px, at least 1."
+        )
+    return size
 
 
 def _positive_range(cfg, key):
-    limits = cfg.INPUT[key]
-    if len(limits) != 2 or not 0 < limits[0] <= limits[1]:
-        raise InputError(
-            f"INPUT.{key} is {tuple(limits)}; expected (min, max) with 0 < min <= max."
-        )
+    limits = _range(cfg, key)
+    if limits[0] <= 0:
+        raise InputError(f"INPUT.{key} is {limits}; expected (min, max) with min above 0.")
     return limits
 
 
-def _probability(cfg, key):
-    if not 0 <= cfg.INPUT[key] <= 1:
-        raise InputError(f"INPUT.{key} is {cfg.INPUT[key]}; expected a probability in 0..1.")
+def _range(cfg, key):
+    limits = tuple(cfg.INPUT[key])
+    if len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
+        raise InputError(f"INPUT.{key} is {limits}; expected (min, max) with 0 <= min <= max.")
+    return limits
+
+
+def _within(cfg, key, highest):
+    if not 0 <= cfg.INPUT[key] <= highest:
+        raise InputError(f"INPUT.{key} is {cfg.INPUT[key]}; expected a number from 0 to {highest}.")
     return cfg.INPUT[key]

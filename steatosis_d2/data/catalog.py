@@ -6,6 +6,7 @@ own data need no Python: ``coco:ANNOTATIONS:IMAGES`` in ``DATASETS.TRAIN`` or ``
 is registered by :func:`steatosis_d2.config.load_config`, hence in every script and process.
 """
 
+import math
 import os
 from functools import partial
 from pathlib import Path
@@ -123,6 +124,13 @@ def load_coco_file(name, *, annotations, images, cure):
             f"data set '{name}': {len(missing)} of {len(content['images'])} images are not in "
             f"'{images}', the first is '{missing[0]}'. Check the image folder."
         )
+    for image in content["images"]:
+        mpp = image.get("mpp")
+        if mpp is not None and not (isinstance(mpp, int | float) and 0 < mpp < math.inf):
+            raise InputError(
+                f"data set '{name}': '{annotations}' gives image '{image['file_name']}' the pixel "
+                f"size {mpp!r}; expected 'mpp' in um/px, above 0, or none."
+            )
     extras = {
         image["id"]: {key: image[key] for key in EXTRA_KEYS if key in image}
         for image in content["images"]

@@ -12,7 +12,7 @@ DROPLET = "droplet"
 NUCLEUS = "nucleus"
 
 
-def image_record(image_id, file_name, *, height, width, mpp=None):
+def image_record(image_id, file_name, *, height, width, mpp=None, group=None):
     """
     COCO record of one image.
 
@@ -22,13 +22,16 @@ def image_record(image_id, file_name, *, height, width, mpp=None):
         height (int): in px.
         width (int): in px.
         mpp (float or None): pixel size in um/px, where it is known.
+        group (str or None): the kind of image, where a data set has several.
 
     Returns:
-        dict: COCO ``images`` entry, with the extra key ``mpp`` where it is known.
+        dict: COCO ``images`` entry, with the extra keys ``mpp`` and ``group`` where they are known.
     """
     record = {"id": image_id, "file_name": file_name, "height": int(height), "width": int(width)}
     if mpp is not None:
         record["mpp"] = float(mpp)
+    if group is not None:
+        record["group"] = group
     return record
 
 

@@ -149,10 +149,10 @@ def _read_pixels(path):
     """Pixels as stored: (H, W) or (H, W, C)."""
     try:
         with path.open("rb") as file, Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode[0] in "IF":  # 16 and 32-bit grey, which convert("RGB") would clip
-                return _as_uint16_if_it_fits(np.asarray(upright))
-            return np.asarray(upright.convert("RGB"))
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode[0] in "IF":  # 16 and 32-bit grey, which convert("RGB") would clip
+                return _as_uint16_if_it_fits(np.asarray(image))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except UnidentifiedImageError:
         return read_with_tifffile(path)
 

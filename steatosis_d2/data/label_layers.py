@@ -6,11 +6,10 @@ hardly overlap, so that one label image holds them all, and seldom a second is n
 """
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from scipy import ndimage
 from skimage.measure import label as label_regions
 
-from steatosis_d2.masks import run_lengths
+from steatosis_d2.masks import as_rle, concatenate_runs
 
 
 def paint_layers(segmentations, *, height, width):
@@ -25,30 +24,49 @@ def paint_layers(segmentations, *, height, width):
     Returns:
         list[ndarray]: float32, since OpenCV's warps know no wide integers, shape (H, W);
         instance i has the value i + 1, in one of the layers.
+
+    Raises:
+        ValueError: a mask is of no known form, of another size, or no sound run-length code.
     """
-    layers = []
-    for value, segmentation in enumerate(segmentations, 1):
-        pixels = _pixels_down_columns(segmentation, height=height, width=width)
-        layer = next((layer for layer in layers if not layer[pixels].any()), None)
+    if not segmentations:
+        return []
+    pixels, values = _find_pixels(segmentations, height=height, width=width)
+    first = np.zeros(height * width, np.float32)
+    first[pixels] = values
+    hidden = first[pixels] != values
+    overlapping = np.union1d(values[hidden], first[pixels[hidden]])
+    first[pixels[np.isin(values, overlapping)]] = 0
+    layers = [first]
+    for value in overlapping:
+        start, end = np.searchsorted(values, [value, value + 1])
+        own = pixels[start:end]
+        layer = next((layer for layer in layers if not layer[own].any()), None)
         if layer is None:
-            layer = np.zeros(height * width, np.float32)
+            layer = np.zeros_like(first)
             layers.append(layer)
-        layer[pixels] = value
+        layer[own] = value
     return [layer.reshape(width, height).T for layer in layers]
 
 
-def _pixels_down_columns(segmentation, *, height, width):
-    """Indices of an instance's pixels where columns lie one after another, as COCO counts."""
-    if isinstance(segmentation, list):
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, height, width)
-    runs = run_lengths(segmentation)
-    ends = np.cumsum(runs)
-    lengths, ends = runs[1::2], ends[1::2]
+def _find_pixels(segmentations, *, height, width):
+    """
+    Indices of all instances' pixels, instance after instance, and the value of each pixel.
+
+    The indices count down the columns, one column after another, as COCO does.
+    """
+    rles = [as_rle(segmentation, height=height, width=width) for segmentation in segmentations]
+    runs, n_runs = concatenate_runs(rles)
+    owners = np.repeat(np.arange(len(rles)), n_runs)
+    sizes = np.bincount(owners, weights=runs)
+    if runs.min() < 0 or (sizes != height * width).any():
+        raise ValueError(f"a mask's runs do not add up to {height} x {width} px.")
+    ends = np.cumsum(runs) - owners * height * width
+    first_runs = np.cumsum(n_runs) - n_runs
+    inside = (np.arange(len(runs)) - first_runs[owners]) % 2 == 1
+    lengths, ends, owners = runs[inside], ends[inside], owners[inside]
     # Each run counts up to its end: one arange, shifted run by run.
-    last_before = np.cumsum(lengths)
-    return np.arange(lengths.sum()) + np.repeat(ends - last_before, lengths)
+    pixels = np.arange(lengths.sum()) + np.repeat(ends - np.cumsum(lengths), lengths)
+    return pixels, np.repeat(owners + 1, lengths)
 
 
 def split_layers(layers, *, size, by_region=False):

@@ -62,29 +62,34 @@ class InstanceMapper:
             ``gt_classes`` and ``gt_masks`` (bitmasks) of those with a pixel in the image.
 
         Raises:
-            InputError: the image cannot be read, or its size is not the one in the record.
+            InputError: the image cannot be read, its size is not the one in the record, or a mask
+                is not sound.
         """
         record = dict(record)
         annotations = record.pop("annotations", [])
         image = read_image_rgb(record["file_name"])
         _check_size(record, image)
         if self.is_train:
-            image, record["instances"] = self._augment(image, annotations, record.get("mpp"))
+            annotations = [one for one in annotations if not one.get("iscrowd")]
+            layers = _paint_layers(record, annotations)
+            image, record["instances"] = self._augment(
+                image, layers, annotations, record.get("mpp")
+            )
         # Detectron2's door: inside the network the channels are in its own order.
         image = image if self.image_format == "RGB" else image[:, :, ::-1]
         record["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return record
 
-    def _augment(self, image, annotations, mpp):
-        annotations = [annotation for annotation in annotations if not annotation.get("iscrowd")]
+    def _augment(self, image, layers, annotations, mpp):
         augmented = ScaledInput(
             image,
             scale=input_scale(mpp, scale=self.scale, network_mpp=self.network_mpp),
             boxes=_boxes_xyxy(annotations),
         )
         transforms = self.augmentations(augmented)
+        classes = np.array([annotation["category_id"] for annotation in annotations], np.int64)
         instances = _transform_instances(
-            annotations, transforms, before=image.shape[:2], after=augmented.image.shape[:2]
+            layers, classes, transforms, size=augmented.image.shape[:2]
         )
         return augmented.image, instances
 
@@ -98,25 +103,33 @@ def _check_size(record, image):
         )
 
 
+def _paint_layers(record, annotations):
+    masks = [annotation.get("segmentation") for annotation in annotations]
+    try:
+        return paint_layers(masks, height=record["height"], width=record["width"])
+    except ValueError as error:
+        raise InputError(
+            f"image '{record['file_name']}': {error} Prepare the data set again, with masks as "
+            "run-length codes or polygons."
+        ) from None
+
+
 def _boxes_xyxy(annotations):
-    boxes = [
-        BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
-        for annotation in annotations
-    ]
-    return np.array(boxes, float).reshape(-1, 4)
+    boxes = np.array([annotation["bbox"] for annotation in annotations], float).reshape(-1, 4)
+    modes = np.array([annotation["bbox_mode"] for annotation in annotations])
+    for mode in set(modes):
+        boxes[modes == mode] = BoxMode.convert(boxes[modes == mode], mode, BoxMode.XYXY_ABS)
+    return boxes
 
 
-def _transform_instances(annotations, transforms, *, before, after):
-    """Detectron2's ``Instances`` of an augmented image; sizes before and after are (H, W) in px."""
-    segmentations = [annotation["segmentation"] for annotation in annotations]
-    layers = paint_layers(segmentations, height=before[0], width=before[1])
+def _transform_instances(layers, classes, transforms, *, size):
+    """Detectron2's ``Instances`` of an augmented image; its size is (H, W) in px."""
     indices, masks, boxes = split_layers(
         [transforms.apply_segmentation(layer) for layer in layers],
-        size=after,
+        size=size,
         by_region=_is_mirrored(transforms),
     )
-    classes = np.array([annotation["category_id"] for annotation in annotations], np.int64)
-    instances = Instances(after)
+    instances = Instances(size)
     instances.gt_boxes = Boxes(torch.from_numpy(boxes))
     instances.gt_classes = torch.from_numpy(classes[indices])
     instances.gt_masks = BitMasks(torch.from_numpy(masks))

@@ -89,7 +89,7 @@ def pixel_size_um(text):
     return mpp
 
 
-def prepare_published(args, *, list_samples, read, category, description):
+def prepare_published(args, *, list_samples, read, category, description, group_of=None):
     """
     List, split and write a published data set, as its script's options say.
 
@@ -97,7 +97,7 @@ def prepare_published(args, *, list_samples, read, category, description):
         args (argparse.Namespace): of :func:`prepare_argument_parser` with a source.
         list_samples (callable): folder -> list of samples, from
             :mod:`steatosis_d2.data.sources`.
-        read, category, description: as for :func:`write_dataset`.
+        read, category, description, group_of: as for :func:`write_dataset`.
 
     Raises:
         InputError: the source, the splits or an image is at fault.
@@ -117,6 +117,7 @@ def prepare_published(args, *, list_samples, read, category, description):
             read=read,
             category=category,
             mpp=args.mpp,
+            group_of=group_of,
             description=description,
         )
 
@@ -142,7 +143,7 @@ def read_sample(sample, *, encode_masks, read_image=read_image_rgb):
     return image_rgb, encode_masks(sample.masks_path, height=height, width=width)
 
 
-def write_dataset(splits, output, *, read, category, mpp=None, description=""):
+def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, description=""):
     """
     Write ``images/<name>.png`` (8-bit RGB) and ``annotations/instances_{train,val,test}.json``.
 
@@ -156,6 +157,7 @@ def write_dataset(splits, output, *, read, category, mpp=None, description=""):
         read (callable): sample -> image and RLEs, as :func:`read_sample`.
         category (str): ``droplet`` or ``nucleus``.
         mpp (float or None): pixel size in um/px, where the user knows it.
+        group_of (callable or None): image_rgb -> the kind of image (str), where there are several.
         description (str): goes into ``info`` of the COCO files.
 
     Raises:
@@ -167,7 +169,7 @@ def write_dataset(splits, output, *, read, category, mpp=None, description=""):
     faults = []
     for split in SPLITS:
         images, annotations, unreadable = _write_images(
-            splits[split], images_folder, read=read, mpp=mpp, label=split
+            splits[split], images_folder, read=read, mpp=mpp, group_of=group_of, label=split
         )
         write_coco(
             output / "annotations" / f"instances_{split}.json",
@@ -193,7 +195,7 @@ def write_dataset(splits, output, *, read, category, mpp=None, description=""):
         )
 
 
-def _write_images(samples, images_folder, *, read, mpp, label):
+def _write_images(samples, images_folder, *, read, mpp, group_of, label):
     images: list[dict] = []
     annotations: list[dict] = []
     faults: list[str] = []
@@ -206,7 +208,12 @@ def _write_images(samples, images_folder, *, read, mpp, label):
                 continue
             height, width = image_rgb.shape[:2]
             image = image_record(
-                len(images) + 1, f"{sample.name}.png", height=height, width=width, mpp=mpp
+                len(images) + 1,
+                f"{sample.name}.png",
+                height=height,
+                width=width,
+                mpp=mpp,
+                group=group_of and group_of(image_rgb),
             )
             images.append(image)
             annotations += [

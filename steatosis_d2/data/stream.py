@@ -9,6 +9,7 @@ share the stream by taking every so-manieth batch, and see together what one wou
 import random
 from collections import Counter
 
+import cv2
 import numpy as np
 import torch
 from detectron2.data import DatasetFromList, get_detection_dataset_dicts
@@ -109,7 +110,8 @@ def load_records(cfg):
         tuple: list of records; their weights, float, shape (N,).
 
     Raises:
-        InputError: there are not as many shares as data sets, or one is not positive.
+        InputError: there are not as many shares as data sets, or one is not positive; or only
+            empty images are left to leave out.
     """
     shares = cfg.DATASETS.TRAIN_SHARES
     if shares and (len(shares) != len(cfg.DATASETS.TRAIN) or min(shares) <= 0):
@@ -119,15 +121,25 @@ def load_records(cfg):
         )
     records, weights = [], []
     for index, name in enumerate(cfg.DATASETS.TRAIN):
-        part = get_detection_dataset_dicts(
-            name, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-        )
+        part = get_detection_dataset_dicts(name, filter_empty=False)
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            part = [record for record in part if has_instances(record)]
+        if not part:
+            raise InputError(
+                f"no image of data set '{name}' has an instance; set "
+                "DATALOADER.FILTER_EMPTY_ANNOTATIONS False to train on empty images."
+            )
         part_weights = balance_groups(
             [record.get("group", "") for record in part], power=cfg.DATASETS.GROUP_POWER
         )
         records += part
         weights.append(part_weights * (shares[index] if shares else len(part)))
     return records, np.concatenate(weights)
+
+
+def has_instances(record):
+    """Whether an image (Detectron2's record of it) has an instance that is no crowd region."""
+    return any(not annotation.get("iscrowd") for annotation in record["annotations"])
 
 
 def balance_groups(groups, *, power):
@@ -162,6 +174,8 @@ def build_stream_loader(stream, sampler, *, num_workers):
     Returns:
         DataLoader: of lists of dicts, without end.
     """
+    # OpenCV's threads do not live on in a forked reader, which would wait for them for ever.
+    cv2.setNumThreads(0)
     return DataLoader(
         stream,
         batch_sampler=sampler,

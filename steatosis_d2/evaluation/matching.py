@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from steatosis_d2.masks import encode_label_image
+from steatosis_d2.masks import as_rle, encode_label_image
 
 # Weight of the sum of squares against the sum: decides between equal totals, never between
 # totals that differ by more than rounding.
@@ -80,7 +80,7 @@ def as_rles(masks, *, height, width):
                 f"label image has shape {masks.shape}; expected ({height}, {width}) as its image."
             )
         return list(encode_label_image(masks).values())
-    return [_as_rle(mask, height, width) for mask in masks]
+    return [as_rle(mask, height=height, width=width) for mask in masks]
 
 
 def sparse_iou(predictions, truths):
@@ -199,27 +199,6 @@ def pool_matches(matches):
 def _concatenate(indices, counts):
     offsets = np.cumsum([0, *counts[:-1]])
     return np.concatenate([part + offset for part, offset in zip(indices, offsets, strict=True)])
-
-
-def _as_rle(mask, height, width):
-    if isinstance(mask, dict) and {"size", "counts"} <= mask.keys():
-        if list(mask["size"]) != [height, width]:
-            raise ValueError(
-                f"mask has size {list(mask['size'])}; expected [{height}, {width}] as its image."
-            )
-        if isinstance(mask["counts"], list):
-            return coco_mask.frPyObjects(mask, height, width)
-        return mask
-    # Fewer than three corners: pycocotools would take two for a box.
-    if isinstance(mask, list) and mask and all(_is_polygon(part) for part in mask):
-        return coco_mask.merge(coco_mask.frPyObjects(mask, height, width))
-    raise ValueError(
-        "mask is neither a COCO run-length code nor a list of polygons of three or more points."
-    )
-
-
-def _is_polygon(part):
-    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
 
 
 def _pairs_of_meeting_boxes(predictions, truths):
