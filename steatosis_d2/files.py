@@ -25,6 +25,9 @@ def replace_when_done(path):
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk's error names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -195,8 +195,8 @@ def check_settings(path, settings, *, owner):
         write_json(path, settings, indent=2)
         return
     earlier = json.loads(path.read_text(encoding="utf-8"))
-    if earlier != settings:
-        differences = "; ".join(_list_differences(earlier, json.loads(json.dumps(settings))))
+    differences = "; ".join(_list_differences(earlier, json.loads(json.dumps(settings))))
+    if differences:
         raise InputError(
             f"'{owner}' cannot be resumed, since it has changed: {differences}. Resume as it was "
             "begun, or begin anew in another output folder."
