@@ -13,6 +13,7 @@ import functools
 
 from steatosis_d2.data.coco import NUCLEUS
 from steatosis_d2.data.instance_masks import encode_mask_folder
+from steatosis_d2.data.microscopy import tell_microscopy
 from steatosis_d2.data.prepare import prepare_argument_parser, prepare_published, read_sample
 from steatosis_d2.data.sources import list_bbbc038
 from steatosis_d2.errors import exit_cleanly
@@ -29,6 +30,7 @@ def main():
         list_samples=list_bbbc038,
         read=functools.partial(read_sample, encode_masks=encode_mask_folder),
         category=NUCLEUS,
+        group_of=tell_microscopy,
         description="BBBC038v1 stage1_train, 2018 Data Science Bowl",
     )
 

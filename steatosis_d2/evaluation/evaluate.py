@@ -49,11 +49,13 @@ class ImageMeasurement:
         file_name (str): of the image.
         match (Match): its one-to-one matching.
         figures (dict): name -> number, a row of the per-image table.
+        group (str or None): the kind of image, where the truths tell it.
     """
 
     file_name: str
     match: Match
     figures: dict
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def measure_image(pair, *, score_threshold):
             "fat_area_error_points": abs(fat_percent - true_fat_percent),
         }
     )
-    return ImageMeasurement(pair.file_name, match, figures)
+    return ImageMeasurement(pair.file_name, match, figures, pair.group)
 
 
 def _at_operating_point(pair, score_threshold):

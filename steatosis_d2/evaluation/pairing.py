@@ -25,6 +25,7 @@ class ImagePair:
         ignored (list[dict]): regions where instances were not outlined one by one.
         predictions (list[dict]): in descending order of the scores, equal ones as in their file.
         scores (ndarray): float64, one a prediction.
+        group (str or None): the kind of image, where the file of truths tells it.
     """
 
     file_name: str
@@ -34,6 +35,7 @@ class ImagePair:
     ignored: list[dict]
     predictions: list[dict]
     scores: np.ndarray
+    group: str | None = None
 
 
 def pair_images(truth, predictions, *, truth_name, predictions_name):
@@ -147,6 +149,7 @@ def _pair(image, truths, predictions, names):
         ignored=[_rle(truth, image, names[0]) for truth in truths if _is_ignored(truth)],
         predictions=[_rle(predictions[i], image, names[1]) for i in order],
         scores=scores[order],
+        group=image.get("group"),
     )
 
 

@@ -94,13 +94,20 @@ def format_table_1(evaluations):
 
 def write_per_image_csv(path, evaluation):
     """
-    Write one row an image with all its figures, whole or not at all.
+    Write one row an image with all its figures, and its kind where that is told; whole or not
+    at all.
 
     Args:
         path (str or Path): the file to write.
         evaluation (Evaluation): from :func:`~.evaluate.evaluate_pairs`.
     """
-    rows = [{"file_name": image.file_name} | image.figures for image in evaluation.images]
+    has_groups = any(image.group for image in evaluation.images)
+    rows = [
+        {"file_name": image.file_name}
+        | ({"group": image.group} if has_groups else {})
+        | image.figures
+        for image in evaluation.images
+    ]
     with replace_when_done(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=rows[0])
         writer.writeheader()
