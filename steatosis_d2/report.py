@@ -52,9 +52,7 @@ def render_section(segmented, table, summary, *, overview_rgb, gallery, macro_di
         overview={
             "uri": report_pictures.as_data_uri(overview_rgb),
             "alt": f"Overview with {len(kept)} outlined {terms.plural}",
-            "caption": f"Overview: {terms.plural} outlined in green"
-            + (", those left out by the filter in orange" if len(dropped) else "")
-            + "; none that would be too small to see here.",
+            "caption": _explain_outlines(table, kept, overview_rgb.shape[1] / slide.width, terms),
         },
         heat=_draw_heat(segmented, kept, terms) if len(kept) else None,
         scale_bar=_choose_scale_bar(slide),
@@ -123,8 +121,8 @@ def write_report(path, results, *, category, model, parameters, faults, detailed
         calibration=", ".join(sorted(calibrations)),
         n_hidden=len(results) - len(sections),
         sections=sections,
-        parameters=json.dumps(parameters, indent=2, ensure_ascii=False),
-        model=json.dumps(model, indent=2, ensure_ascii=False),
+        parameters=_format_settings(parameters),
+        model=_format_settings(model),
         versions=_list_versions(),
     )
     with replace_when_done(path) as temporary:
@@ -160,6 +158,17 @@ def format_length(length_px, mpp):
     if length_um >= 1000:
         return f"{format_number(length_um / 1000)} mm"
     return f"{format_number(length_um)} µm"
+
+
+def _explain_outlines(table, kept, scale, terms):
+    parts = ["Overview"]
+    if len(kept):
+        parts.append(f"{terms.plural} outlined in green")
+    if len(kept) < len(table):
+        parts.append("left out by the filter: orange")
+    if (scale * table[["width_px", "height_px"]].max(axis=1) < report_pictures.VISIBLE_PX).any():
+        parts.append("the smallest are not outlined at this size")
+    return "; ".join(parts) + "."
 
 
 def _draw_heat(segmented, kept, terms):
@@ -311,6 +320,13 @@ def _as_gallery_item(slide, row, instance):
         "size": size,
         "score": f"{row['score']:.2f}",
     }
+
+
+def _format_settings(settings):
+    """One line a setting, however much it holds."""
+    return "\n".join(
+        f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()
+    )
 
 
 def _list_versions():

@@ -11,6 +11,8 @@ from scipy import ndimage
 from steatosis_d2.overlay import PREDICTED_RGB, draw_outline
 
 OVERVIEW_PX = 640
+# Smaller outlines only darken the overview.
+VISIBLE_PX = 4
 _HEAT_CELLS = 128
 # Narrow enough to show zones of lobules on a biopsy.
 _SMOOTHING_SHARE = 1 / 30

@@ -124,7 +124,7 @@ def test_grade_carries_the_name_of_its_calibration(tmp_path):
 
 def test_what_the_figures_rest_on_is_stated(tmp_path):
     text = Page(write(tmp_path, result())).text
-    for expected in ("ab12", '"tile_px": 1024', "numpy", "Python", "arXiv:1911.07088"):
+    for expected in ("ab12", "tile_px: 1024", "numpy", "Python", "arXiv:1911.07088"):
         assert expected in text
     assert "not a medical device" in text
 

@@ -29,8 +29,6 @@ OVERLAY_PX = 4096
 RESULT = "result.json"
 ANNOTATIONS = "annotations.jsonl.gz"
 _ROW_GROUP = 100_000
-# Smaller outlines only darken the overview.
-_VISIBLE_PX = 4
 # A third of the time of Pillow's default for files a few percent larger.
 _PNG_LEVEL = 3
 # Not among QuPath's measurements: it has them itself, or they are not numbers.
@@ -208,10 +206,8 @@ def _write_instances(segmented, table, folder, result_folder, *, wanted):
             first += len(batch)
             kept = {row: instance for row, instance in numbered.items() if is_kept[row]}
             shown.update((row, kept[row]) for row in wanted & kept.keys())
-            for row, instance in numbered.items():
-                color_rgb = PREDICTED_RGB if row in kept else DROPPED_RGB
-                _draw(instance, overlay_rgb, slide, color_rgb=color_rgb)
-                _draw(instance, overview_rgb, slide, color_rgb=color_rgb, min_side_px=_VISIBLE_PX)
+            _draw(numbered, is_kept, overlay_rgb, slide)
+            _draw(numbered, is_kept, overview_rgb, slide, min_side_px=report_pictures.VISIBLE_PX)
             if kept:
                 for feature in _as_features(kept, table, segmented):
                     write_feature(feature)
@@ -222,17 +218,19 @@ def _write_instances(segmented, table, folder, result_folder, *, wanted):
     return overview_rgb, shown
 
 
-def _draw(instance, picture_rgb, slide, *, color_rgb, min_side_px=0):
+def _draw(numbered, is_kept, picture_rgb, slide, *, min_side_px=0):
+    """Outline those instances that are ``min_side_px`` wide or high in the picture, in place."""
     scale = picture_rgb.shape[1] / slide.width
-    if scale * max(instance.crop.shape) >= min_side_px:
-        draw_outline(
-            picture_rgb,
-            instance.crop,
-            instance.top,
-            instance.left,
-            color_rgb=color_rgb,
-            scale=scale,
-        )
+    for row, instance in numbered.items():
+        if scale * max(instance.crop.shape) >= min_side_px:
+            draw_outline(
+                picture_rgb,
+                instance.crop,
+                instance.top,
+                instance.left,
+                color_rgb=PREDICTED_RGB if is_kept[row] else DROPPED_RGB,
+                scale=scale,
+            )
 
 
 def _as_features(kept, table, segmented):
