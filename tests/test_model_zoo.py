@@ -15,6 +15,7 @@ CONFIGS = [
     "liver/starter.yaml",
     "nucleus/mask_rcnn_R_101_FPN.yaml",
     "nucleus/mask_rcnn_R_50_FPN.yaml",
+    "nucleus/starter.yaml",
 ]
 
 

@@ -1,11 +1,16 @@
 """Names of the configs and weights that ship with the package."""
 
+import hashlib
 from pathlib import Path
 
 from steatosis_d2.errors import InputError
 
 # Installed, the configs lie inside the package; in a source checkout, beside it.
 _CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[2] / "configs")
+
+# Config -> its trained weights, and their SHA-256: a damaged copy must not give wrong numbers.
+_WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+_SHIPPED_WEIGHTS: dict[str, tuple[str, str]] = {}
 
 
 def list_configs():
@@ -48,7 +53,62 @@ def get_config_file(name):
     )
 
 
-def get_config(name, *, weights=None):
+def has_weights(name):
+    """
+    Whether trained weights ship for a config.
+
+    Args:
+        name (str or Path): as in :func:`get_config_file`.
+
+    Returns:
+        bool: False for a file of the user's own.
+    """
+    return _name_of(name) in _SHIPPED_WEIGHTS
+
+
+def get_weights(name):
+    """
+    Trained weights that ship for a config.
+
+    Args:
+        name (str or Path): as in :func:`get_config_file`.
+
+    Returns:
+        str: path of the checkpoint; its model card lies beside it, with the suffix ``.md``.
+
+    Raises:
+        InputError: none ship for this config, or the file is not what was shipped.
+    """
+    if not has_weights(name):
+        trained = ", ".join(_SHIPPED_WEIGHTS) or "none"
+        raise InputError(
+            f"no weights ship for the config '{name}' (for these they do: {trained}); give a "
+            "checkpoint of your own, for instance with --weights."
+        )
+    file_name, sha256 = _SHIPPED_WEIGHTS[_name_of(name)]
+    path = _WEIGHTS_FOLDER / file_name
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise InputError(
+            f"the weights '{path}' are missing or damaged: their SHA-256 is not {sha256}. "
+            "Install the package again."
+        )
+    return str(path)
+
+
+def _name_of(name):
+    """A config's name among ours, whether it is given by name or by path; else the path."""
+    path = Path(get_config_file(name)).resolve()
+    return next(
+        (
+            path.relative_to(folder.resolve()).as_posix()
+            for folder in _CONFIG_FOLDERS
+            if path.is_relative_to(folder.resolve())
+        ),
+        str(path),
+    )
+
+
+def get_config(name, *, weights=None, trained=False):
     """
     Config of a model, ready for ``DefaultPredictor(cfg)``.
 
@@ -56,10 +116,16 @@ def get_config(name, *, weights=None):
         name (str): as in :func:`get_config_file`.
         weights (str or None): a checkpoint that replaces the config's ``MODEL.WEIGHTS``;
             ``""`` for random weights.
+        trained (bool): take the weights that ship for this config.
 
     Returns:
         CfgNode: not frozen; the backbones and data sets that it names are registered.
+
+    Raises:
+        InputError: there is no such config, or none of the weights asked for.
     """
+    if trained:
+        weights = get_weights(name)
     # Detectron2 takes seconds to import; names and paths must not.
     from steatosis_d2.config import load_config
 
