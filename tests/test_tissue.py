@@ -136,6 +136,13 @@ def test_nuclei_that_lie_close_are_no_fold():
     assert find_tissue(DrawnSlide(image)).area_px == 1000**2
 
 
+def test_all_of_a_fluorescence_picture_counts():
+    """Its ground is as black as ink."""
+    image = paint((500, 600), (5, 5, 5))
+    paint_disk(image, (250, 300), 30, (90, 90, 90))
+    assert find_tissue(DrawnSlide(image, mpp=None)).area_px == 500 * 600
+
+
 def test_folds_are_no_tissue():
     """Two layers let through the square of what one does."""
     image = paint((1600, 1600), TISSUE)

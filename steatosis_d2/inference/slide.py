@@ -77,7 +77,7 @@ def _open_file(path):
     with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
         vendor = openslide.OpenSlide.detect_format(path)
     if vendor not in {None, "generic-tiff"}:
-        return _OpenSlideSlide(path)
+        return _ScannerSlide(path)
     if not _is_tiff(path):
         return _ImageSlide(path, stated_mpp_xy=None)
     with (
@@ -90,7 +90,7 @@ def _open_file(path):
         is_ome, stated_mpp_xy = tiff.is_ome, _tiff_mpp_xy(tiff)
     # OpenSlide takes an OME-TIFF for a plain one, without its pyramid and its pixel size.
     if vendor is not None and not is_ome and has_8_or_16_bits:
-        return _OpenSlideSlide(path)
+        return _ScannerSlide(path)
     if vendor is not None or is_ome or n_pixels > _WHOLE_IMAGE_PX:
         return _TiffSlide(path, stated_mpp_xy=stated_mpp_xy)
     return _ImageSlide(path, stated_mpp_xy=stated_mpp_xy)
@@ -128,7 +128,7 @@ class _FileSlide(Slide):
         return _reopen, (self.path, self.mpp)
 
 
-class _OpenSlideSlide(_FileSlide):
+class _ScannerSlide(_FileSlide):
     """What OpenSlide reads."""
 
     def __init__(self, path):

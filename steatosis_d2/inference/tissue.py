@@ -27,6 +27,9 @@ INK_UM = 40.0
 # The mean optical density of 12 um cells of expert-annotated tiles has two peaks, glass at 0.02
 # and tissue at 0.3, and few cells between 0.06 and 0.12.
 GLASS_OD = 0.08
+# Pictures of fluorescence are darker than this, in 8 bits, over most of their area, and pictures in
+# bright field are not. The darkest of the latter that were seen have a median of 150.
+DARK_FIELD = 100
 # Between 20x and 40x. It decides only how coarse the mask of a slide without pixel size is.
 _UM_PER_PX_OF_UNKNOWN = 1 / 3
 
@@ -112,7 +115,8 @@ def find_tissue(slide):
         slide (Slide): of any size, a tile too.
 
     Returns:
-        TissueMask: cells of about 4 um, or of 1/2048 of the longer side if that is more.
+        TissueMask: cells of about 4 um, or of 1/2048 of the longer side if that is more. All of
+        a picture of fluorescence counts as tissue.
     """
     um_per_px = slide.mpp or _UM_PER_PX_OF_UNKNOWN
     longer_side = max(slide.width, slide.height)
@@ -140,7 +144,9 @@ def _whole_and_rest(length, cell_px):
 
 
 def _classify(cells_rgb, *, cell_um):
-    """Tissue or not, for each cell."""
+    """Tissue or not, for each cell; a dark field has neither glass nor ink: all of it counts."""
+    if np.median(cells_rgb.max(axis=-1)) < DARK_FIELD:
+        return np.ones(cells_rgb.shape[:2], bool)
     density = _optical_density(cells_rgb)
     stained = density.max(axis=-1) > GLASS_OD
     unwanted = _find_ink(density) | _find_folds(density, stained)
