@@ -27,7 +27,9 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def render_section(segmented, table, summary, *, overview_rgb, gallery, macro_diameter_um):
+def render_section(
+    segmented, table, summary, *, plain_rgb, overview_rgb, gallery, macro_diameter_um
+):
     """
     The report's part on one input, as HTML with its pictures in it.
 
@@ -35,7 +37,8 @@ def render_section(segmented, table, summary, *, overview_rgb, gallery, macro_di
         segmented (SegmentedSlide): the input.
         table (pandas.DataFrame): its instances, with ``dropped_by``.
         summary (dict): from :func:`steatosis_d2.summary.summarise`.
-        overview_rgb (ndarray): uint8, shape (h, w, 3), the whole input with outlines.
+        plain_rgb (ndarray): uint8, shape (h, w, 3), the whole input.
+        overview_rgb (ndarray): the same with outlines.
         gallery (dict): title (str) -> list of (row label of the table, Instance).
         macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
 
@@ -54,7 +57,7 @@ def render_section(segmented, table, summary, *, overview_rgb, gallery, macro_di
             "alt": f"Overview with {len(kept)} outlined {terms.plural}",
             "caption": _explain_outlines(table, kept, overview_rgb.shape[1] / slide.width, terms),
         },
-        heat=_draw_heat(segmented, kept, terms) if len(kept) else None,
+        heat=_draw_heat(plain_rgb, segmented, kept, terms) if len(kept) else None,
         scale_bar=_choose_scale_bar(slide),
         histogram=_lay_out_histogram(kept, terms, macro_diameter_um) if len(kept) else None,
         gallery={
@@ -171,11 +174,9 @@ def _explain_outlines(table, kept, scale, terms):
     return "; ".join(parts) + "."
 
 
-def _draw_heat(segmented, kept, terms):
+def _draw_heat(plain_rgb, segmented, kept, terms):
     slide = segmented.slide
-    heat = report_pictures.draw_heat_map(
-        slide.thumbnail(report_pictures.OVERVIEW_PX), kept, slide, segmented.tissue
-    )
+    heat = report_pictures.draw_heat_map(plain_rgb, kept, slide, segmented.tissue)
     return {
         "uri": report_pictures.as_data_uri(heat.picture_rgb),
         "alt": f"Heat map of {terms.area} area from 0 to {heat.limit_percent} percent",

@@ -189,6 +189,14 @@ def diameter_column(table):
     return "equivalent_diameter_um" if "area_um2" in table else "equivalent_diameter_px"
 
 
+def shrink(picture_rgb, max_side_px):
+    """A picture whose longer side has at most ``max_side_px``; a smaller one as it is."""
+    height, width = picture_rgb.shape[:2]
+    scale = min(1.0, max_side_px / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return cv2.resize(picture_rgb, size, interpolation=cv2.INTER_AREA)
+
+
 def as_data_uri(picture_rgb):
     """A picture as text that a page can hold (WebP)."""
     bgr = cv2.cvtColor(picture_rgb, cv2.COLOR_RGB2BGR)

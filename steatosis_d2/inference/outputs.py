@@ -78,11 +78,20 @@ def write_slide_outputs(
     write_table(folder / f"{segmented.name}.parquet", table, segmented)
     gallery = report_pictures.choose_gallery(select_kept(table), size=report.GALLERY_SIZE)
     wanted = {row for rows in gallery.values() for row in rows}
-    overview_rgb, shown = _write_instances(segmented, table, folder, result_folder, wanted=wanted)
+    # A slide without a pyramid is read whole for this, so it is read once.
+    picture_rgb = slide.thumbnail(OVERLAY_PX)
+    plain_rgb = report_pictures.shrink(picture_rgb, report_pictures.OVERVIEW_PX)
+    overview_rgb = plain_rgb.copy()
+    shown = _write_instances(
+        segmented, table, folder, result_folder, pictures=(picture_rgb, overview_rgb), wanted=wanted
+    )
+    with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
+        Image.fromarray(picture_rgb).save(temporary, compress_level=_PNG_LEVEL)
     section = report.render_section(
         segmented,
         table,
         row,
+        plain_rgb=plain_rgb,
         overview_rgb=overview_rgb,
         gallery={title: [(row, shown[row]) for row in rows] for title, rows in gallery.items()},
         macro_diameter_um=macro_diameter_um,
@@ -182,16 +191,15 @@ class _Instances:
         return self._segmented.instances()
 
 
-def _write_instances(segmented, table, folder, result_folder, *, wanted):
+def _write_instances(segmented, table, folder, result_folder, *, pictures, wanted):
     """
-    Outlines, annotations and pictures, in one pass over the instances.
+    Write outlines and annotations and draw on both pictures, in one pass over the instances.
 
     Returns:
-        tuple: overview, uint8 (h, w, 3); dict of the wanted row labels -> Instance.
+        dict: row label -> Instance, of those that are wanted.
     """
     slide = segmented.slide
-    overlay_rgb = slide.thumbnail(OVERLAY_PX)
-    overview_rgb = slide.thumbnail(report_pictures.OVERVIEW_PX)
+    overlay_rgb, overview_rgb = pictures
     is_kept = (table["dropped_by"] == "").to_numpy()
     shown: dict[int, Instance] = {}
     result_folder.mkdir(parents=True, exist_ok=True)
@@ -213,9 +221,7 @@ def _write_instances(segmented, table, folder, result_folder, *, wanted):
                     write_feature(feature)
                 for annotation in _as_annotations(kept.values(), slide):
                     annotations.write(json.dumps(annotation, separators=(",", ":")) + "\n")
-    with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
-        Image.fromarray(overlay_rgb).save(temporary, compress_level=_PNG_LEVEL)
-    return overview_rgb, shown
+    return shown
 
 
 def _draw(numbered, is_kept, picture_rgb, slide, *, min_side_px=0):

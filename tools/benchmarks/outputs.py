@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.figures import Figure, peak_memory_gb, run_alone
 from steatosis_d2.geojson import detection_feature, open_feature_collection
 from steatosis_d2.inference.outputs import write_run_outputs, write_slide_outputs
-from steatosis_d2.inference.pyramid import Slide
+from steatosis_d2.inference.pyramid import WHITE, Slide
 from steatosis_d2.inference.tissue import TissueMask
 from steatosis_d2.instance import Instance
 from steatosis_d2.morphology import measure_instances
@@ -28,7 +28,12 @@ class Glass(Slide):
     """White of any size: reading it costs nothing."""
 
     def _read_level(self, level, left, top, width, height):
-        return np.full((height, width, 3), 255, np.uint8)
+        raise NotImplementedError  # read_region() needs no levels
+
+    def read_region(self, left, top, width, height, *, scale=1.0):
+        return np.full(
+            (max(1, round(height * scale)), max(1, round(width * scale)), 3), WHITE, np.uint8
+        )
 
 
 @dataclass(frozen=True)
