@@ -17,6 +17,7 @@ from steatosis_d2.data.images import read_image_rgb
 
 TILE_PX = 1024
 DETECTIONS = 100
+BATCH = 4
 MATRIX_SIDE = 2048
 
 # stage -> where the model does it
@@ -31,7 +32,7 @@ STAGES = {
 
 def measure_network(options):
     """End to end, by stage, against the matrix-product rate of the machine, and in memory."""
-    names = ["ours"]
+    names = ["ours", "ours in batches"]
     if options.compare_stock:
         names += ["ours in float32", "stock", "torchvision"]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -141,8 +142,9 @@ def build_contender(name, cfg, image_rgb):
         pixels = torch.from_numpy(image_rgb.transpose(2, 0, 1).copy())
         return build_torchvision(cfg, pixels), None
     precision = torch.float32 if name == "ours in float32" else None
-    ours = MaskRCNNPredictor(cfg, score_threshold=0.0, precision=precision)
-    return functools.partial(ours, [image_rgb], mpp=None), ours.model
+    tiles = [image_rgb] * (BATCH if name == "ours in batches" else 1)
+    ours = MaskRCNNPredictor(cfg, score_threshold=0.0, batch_size=len(tiles), precision=precision)
+    return functools.partial(ours, tiles, mpp=None), ours.model
 
 
 def measure_reading(folder, image_rgb, options):
@@ -165,6 +167,7 @@ def measure_tile(workers, image_rgb, options):
     """Seconds a tile, from its pixels to instances, and the ratios that the project aims at."""
     runs = {name: functools.partial(worker.do, run_once) for name, worker in workers.items()}
     seconds = time_in_turn(runs, rounds=options.rounds)
+    seconds["ours in batches"] = [s / BATCH for s in seconds["ours in batches"]]
     height, width = image_rgb.shape[:2]
     what = f"R-50-FPN, {width} x {height} px, {DETECTIONS} detections"
     figures = []
@@ -218,7 +221,8 @@ def measure_memory(contender):
 
 def measure_stages(workers, options):
     """Where the time goes; what is left over is the way to boxes and masks in the tile."""
-    watched = {name: worker for name, worker in workers.items() if name != "torchvision"}
+    names = ("ours", "ours in float32", "stock")
+    watched = {name: workers[name] for name in names if name in workers}
     rounds = {name: [] for name in watched}
     for _ in range(options.rounds):
         for name, worker in watched.items():
