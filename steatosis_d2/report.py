@@ -243,7 +243,7 @@ def _explain_area(terms):
     if terms.area == "fat":
         note += (
             " It is not a steatosis grade: grades (Kleiner et al. 2005) count the share of cells "
-            "with fat, which is several times as high."
+            "with fat, which is usually several times as high."
         )
     return note
 
