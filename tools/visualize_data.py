@@ -9,7 +9,7 @@ import cv2
 from PIL import Image
 from tqdm import tqdm
 
-from steatosis_d2.errors import exit_cleanly
+from steatosis_d2.errors import InputError, exit_cleanly
 
 with exit_cleanly():  # says how to get Detectron2 where it is missing
     from steatosis_d2.config import load_config
@@ -112,10 +112,8 @@ def show_annotation(cfg, *, number, boxes):
     for name in cfg.DATASETS.TRAIN:
         for record in islice(DatasetCatalog.get(name), number):
             annotations = record["annotations"]
-            size = {"height": record["height"], "width": record["width"]}
-            rles = [as_rle(annotation["segmentation"], **size) for annotation in annotations]
             picture = read_image_rgb(record["file_name"])
-            picture = draw_outlines(picture, rles, color_rgb=TRUE_RGB)
+            picture = draw_outlines(picture, read_masks(record), color_rgb=TRUE_RGB)
             if boxes:
                 classes = MetadataCatalog.get(name).thing_classes
                 draw_boxes(
@@ -127,6 +125,15 @@ def show_annotation(cfg, *, number, boxes):
                     [classes[annotation["category_id"]] for annotation in annotations],
                 )
             yield record["file_name"], picture
+
+
+def read_masks(record):
+    """Run-length codes of an image's instances."""
+    size = {"height": record["height"], "width": record["width"]}
+    try:
+        return [as_rle(one.get("segmentation"), **size) for one in record["annotations"]]
+    except ValueError as error:
+        raise InputError(f"image '{record['file_name']}': {error}") from None
 
 
 def draw_boxes(picture, boxes_xyxy, names):
