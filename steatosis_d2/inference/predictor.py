@@ -59,11 +59,12 @@ class MaskRCNNPredictor:
         self._weights = cfg.MODEL.WEIGHTS
         self._image_format = cfg.INPUT.FORMAT
         model = load_model(cfg, score_threshold=score_threshold)
-        self._precision = precision or choose_precision(model.device)
-        self.model = accelerate(model, precision=self._precision)
+        precision = precision or choose_precision(model.device)
+        self._precision_name = str(precision).removeprefix("torch.")
+        self.model = accelerate(model, precision=precision)
         if model.device.type == "cpu":
             keep_freed_memory()
-        logger.info("The network runs on %s in %s.", model.device, self._precision)
+        logger.info("The network runs on %s in %s.", model.device, self._precision_name)
 
     @torch.inference_mode()
     def __call__(self, images_rgb, *, mpp):
@@ -104,7 +105,7 @@ class MaskRCNNPredictor:
             "kind": "Mask R-CNN",
             "weights": Path(self._weights).name,
             "weights_sha256": sha256_of(self._weights),
-            "precision": str(self._precision).removeprefix("torch."),
+            "precision": self._precision_name,
             "score_threshold": self.score_threshold,
             "versions": {
                 "steatosis_d2": __version__,
