@@ -273,7 +273,7 @@ def _choose_scale_bar(slide):
 
 def _lay_out_histogram(kept, terms, macro_diameter_um):
     histogram = report_pictures.count_diameters(kept)
-    in_um = histogram.unit == "µm"
+    shows_macro = histogram.unit == "µm" and terms.area == "fat"
     left, right, base = (_HISTOGRAM[name] for name in ("left", "right", "base"))
     step = (right - left) / len(histogram.counts)
     highest = int(histogram.counts.max())
@@ -287,7 +287,7 @@ def _lay_out_histogram(kept, terms, macro_diameter_um):
                 "y": round(base - height, 1),
                 "width": round(step - 2, 1),
                 "height": height,
-                "is_large": in_um and low >= macro_diameter_um,
+                "is_large": shows_macro and low >= macro_diameter_um,
                 "title": f"{low:g} to {low + histogram.bin_width:g} {histogram.unit}: {count}",
             }
         )
@@ -305,7 +305,7 @@ def _lay_out_histogram(kept, terms, macro_diameter_um):
         "alt": f"Histogram of {len(kept)} diameters in {histogram.unit}; the most in one bin "
         f"of {histogram.bin_width:g} {histogram.unit} are {highest}",
         "macro_label": f"Orange: from {macro_diameter_um:g} µm on, counted as macrovesicular."
-        if in_um and terms.area == "fat"
+        if shows_macro
         else None,
     }
 

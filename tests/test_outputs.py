@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -214,6 +215,16 @@ def test_lone_instance_has_no_distance_in_any_file(tmp_path, segment):
     column = pq.read_table(folder / "tile.parquet")["nearest_neighbour_um"]
     assert column.null_count == 1
     assert "nan" not in (folder / "summary.csv").read_text().lower()
+
+
+def test_nuclei_are_called_nuclei_in_every_file(tmp_path, segment):
+    folder = write_all(tmp_path / "out", segment(category="nucleus"))
+    assert read_coco(folder / "predictions.json")["categories"] == [{"id": 1, "name": "nucleus"}]
+    assert pd.read_csv(folder / "summary.csv")["nuclei"].tolist() == [4]
+    for feature in read_features(folder / "tile.geojson.gz"):
+        assert feature.properties["classification"]["name"] == "nucleus"
+    without_pictures = re.sub(r"data:image/[^\"]*", "", (folder / "report.html").read_text())
+    assert not re.search(r"\bfat\b|droplet|macro", without_pictures)
 
 
 def test_input_without_instances(tmp_path, segment):
