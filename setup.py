@@ -25,6 +25,12 @@ DEPENDENCIES = [
     "pillow>=10",
     "tifffile>=2023.7",
     "tqdm>=4.66",
+    # slides in, tables and reports out
+    "openslide-python>=1.3",
+    "openslide-bin>=4.0",
+    "pandas>=2.1",
+    "pyarrow>=14",
+    "jinja2>=3.1",
     # what Detectron2 needs at run time
     "cloudpickle",
     "hydra-core>=1.1",
@@ -50,7 +56,7 @@ setup(
     install_requires=DEPENDENCIES,
     extras_require={
         # an open tool to compare the label generator with
-        "bench": ["liverquant>=0.0.4", "openslide-bin>=4.0", "scikit-learn"],
+        "bench": ["liverquant>=0.0.4", "scikit-learn"],
         "dask": ["distributed>=2024.1"],  # --scheduler
         "dev": [
             "distributed>=2024.1",
@@ -65,5 +71,9 @@ setup(
     # The configs travel inside the package, so that they are found by name from anywhere.
     packages=[*find_packages(include=["steatosis_d2*"]), "steatosis_d2.model_zoo.configs"],
     package_dir={"steatosis_d2.model_zoo.configs": "configs"},
-    package_data={"steatosis_d2.model_zoo.configs": ["*.yaml", "*/*.yaml"]},
+    package_data={
+        "steatosis_d2": ["templates/*.html"],
+        "steatosis_d2.model_zoo": ["weights/*"],
+        "steatosis_d2.model_zoo.configs": ["*.yaml", "*/*.yaml"],
+    },
 )
