@@ -81,7 +81,9 @@ def test_real_tiles_are_shown(shared_data, run_script, tmp_path):
     )
     assert process.returncode == 0, process.stderr
     pictures = [np.asarray(Image.open(path)) for path in (tmp_path / "out").glob("*")]
-    assert [picture.shape for picture in pictures] == [(384, 384, 3)] * 8
+    assert len(pictures) == 8
+    # A tile that its scale makes smaller than the crop is shown whole.
+    assert max(side for picture in pictures for side in picture.shape[:2]) == 384
     assert sum(shows(picture, TRUE_RGB).sum() > 50 for picture in pictures) >= 4
 
 
