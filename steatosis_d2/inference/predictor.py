@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from detectron2.modeling import build_model
 from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.utils.file_io import PathManager
 
 from steatosis_d2 import __version__
 from steatosis_d2.data.coco import DROPLET, NUCLEUS
@@ -224,5 +225,5 @@ def touches_border(crop, top, left, height, width):
 
 
 def sha256_of(path):
-    """Fingerprint of a file, in hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """Fingerprint of a file, in hexadecimal digits; of an address, that of what it was read as."""
+    return hashlib.sha256(Path(PathManager.get_local_path(path)).read_bytes()).hexdigest()
