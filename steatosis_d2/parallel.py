@@ -70,9 +70,9 @@ def open_executor(*, workers=1, scheduler=None):
     Args:
         workers (int): processes on this machine, among which its cores are divided; 1 is threads
             of this process.
-        scheduler (str or None): address of a Dask scheduler, such as ``tcp://host:8786``; its
-            workers need this package, and the files under the same paths. Where some of them
-            declare a resource ``GPU``, each call takes one, and the others get none.
+        scheduler (str or None): address of a Dask scheduler, such as ``tcp://host:8786``. It and
+            its workers need this package, and the workers the files under the same paths. Where
+            some workers declare a resource ``GPU``, each call takes one, and the others get none.
 
     Yields:
         Executor: open until the block ends; calls that have not begun by then are dropped.

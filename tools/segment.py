@@ -142,9 +142,9 @@ def parse_arguments():
     arguments = parser.parse_args()
     if not MIN_OVERLAP_PX <= arguments.overlap_px <= arguments.tile_px // 2:
         parser.error(f"--overlap-px must be {MIN_OVERLAP_PX} to half of --tile-px")
-    trained_only = arguments.config_file or arguments.weights or arguments.set
-    if arguments.model == "clump-split" and trained_only:
-        parser.error("--config-file, --weights and --set belong to --model mask-rcnn")
+    trained_only = ("config_file", "weights", "set", "batch_size")
+    if arguments.model == "clump-split" and any(getattr(arguments, key) for key in trained_only):
+        parser.error("--config-file, --weights, --set and --batch-size are for --model mask-rcnn")
     return arguments
 
 
@@ -224,7 +224,6 @@ def add_speed_options(group):
     group.add_argument(
         "--batch-size",
         type=positive_integer,
-        default=1,
         metavar="N",
         help="tiles that go through the network together (default: 1; more pays on a GPU)",
     )
@@ -258,7 +257,7 @@ def choose_model(arguments):
         config_file=arguments.config_file,
         weights=arguments.weights,
         score_threshold=arguments.score_threshold,
-        batch_size=arguments.batch_size,
+        batch_size=arguments.batch_size or 1,
         overrides=tuple(word for pair in arguments.set or () for word in pair),
     )
 

@@ -11,6 +11,7 @@ depends on where the work was done.
 import contextlib
 import functools
 import logging
+import pickle
 import threading
 import time
 from dataclasses import dataclass
@@ -34,12 +35,17 @@ class Batch:
     Tiles of one slide that go through the model together.
 
     Attributes:
-        slide (Slide): where they are; it pickles as its path.
+        slide (Slide or bytes): where they are. In another process it is the slide's pickle, opened
+            by who reads it: a cluster's scheduler handles batches, too, and may not see the files.
         tiles (list[Tile]): of one size.
     """
 
-    slide: Slide
+    slide: Slide | bytes
     tiles: list[Tile]
+
+    def __reduce__(self):
+        pickled = self.slide if isinstance(self.slide, bytes) else pickle.dumps(self.slide)
+        return Batch, (pickled, self.tiles)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def segment_batch(batch, *, make_model):
     Raises:
         InputError: the slide is damaged there, or does not suit the model.
     """
-    slide = batch.slide
+    slide = _open_once(batch.slide) if isinstance(batch.slide, bytes) else batch.slide
     images_rgb = [
         slide.read_region(tile.left, tile.top, tile.width, tile.height) for tile in batch.tiles
     ]
@@ -248,6 +254,11 @@ def _as_segmented(run, facts, parameters):
         name=run.item.name,
         path=run.folder / INSTANCES,
     )
+
+
+@functools.lru_cache(maxsize=2)  # at the end of a slide, tiles of the next one come in between
+def _open_once(pickled_slide):
+    return pickle.loads(pickled_slide)
 
 
 # The last one only: a network can fill the memory of its device.

@@ -129,7 +129,7 @@ class BorderMerger:
             on the plan alone. ``truncated`` are those that the slide's border cuts, or a tile's
             without a counterpart beyond it.
         """
-        parts = self._place(tile, [crop for crop in map(_tighten, instances) if crop.crop.size])
+        parts = self._place(tile, [_tighten(item) for item in instances if item.crop.any()])
         earlier = self._waiting.pop(tile.index, [])
         for first, second in _find_meeting(earlier, parts):
             _link(first, second)

@@ -147,8 +147,7 @@ def prepare_folder(folder, settings, *, resume):
         InputError: an unfinished run would be lost, or the one to resume had other settings.
     """
     if not resume:
-        unfinished = [path for path in folder.glob(f"*/{JOURNAL}") if path.stat().st_size]
-        if unfinished:
+        if any(_is_unfinished(slide_folder) for slide_folder in folder.glob("*/")):
             raise InputError(
                 f"'{folder.parent}' holds a run that was not finished. Add --resume to go on with "
                 f"it; or delete '{folder}' to begin anew."
@@ -156,6 +155,12 @@ def prepare_folder(folder, settings, *, resume):
         shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     check_settings(folder / SETTINGS, settings, owner=folder.parent)
+
+
+def _is_unfinished(folder):
+    """Whether a slide's folder holds results of tiles that are not in its outputs."""
+    journal = folder / JOURNAL
+    return journal.exists() and journal.stat().st_size > 0 and not (folder / DONE).exists()
 
 
 def is_finished(item, slide, *, folder):
