@@ -19,7 +19,8 @@ class MaskRCNNChoice:
 
     Attributes:
         config_file (str or None): a config file or the name of one of ours; None is the starter.
-        weights (str or None): checkpoint; None is the config's, or the starter's own.
+        weights (str or None): checkpoint; None is the one that ships for the config, or else
+            the one that the config names.
         score_threshold (float or None): lowest score that is kept; None is the config's.
         batch_size (int): tiles that go through the network together.
         overrides (tuple[str, ...]): config ``KEY VALUE`` pairs in one flat list.
@@ -43,12 +44,13 @@ class MaskRCNNChoice:
         from steatosis_d2.config import load_config
         from steatosis_d2.inference.predictor import MaskRCNNPredictor
 
+        config_file = self.config_file or STARTER
         weights = self.weights
-        if weights is None and self.config_file is None:
-            weights = _get_starter_weights()
+        if weights is None and (config_file == STARTER or model_zoo.has_weights(config_file)):
+            weights = model_zoo.get_weights(config_file)
         overrides = [*self.overrides, *(["MODEL.WEIGHTS", weights] if weights else [])]
         return MaskRCNNPredictor(
-            load_config(self.config_file or STARTER, overrides),
+            load_config(config_file, overrides),
             score_threshold=self.score_threshold,
             batch_size=self.batch_size,
         )
@@ -132,13 +134,3 @@ class ClumpSplitModel:
             },
             "versions": {"steatosis_d2": __version__},
         }
-
-
-def _get_starter_weights():
-    get_weights = getattr(model_zoo, "get_weights", None)
-    if get_weights is None:
-        raise InputError(
-            "no weights ship with this package; give a checkpoint with --weights, or use "
-            "--model clump-split, which needs none."
-        )
-    return get_weights(STARTER)
