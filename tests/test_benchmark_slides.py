@@ -41,11 +41,13 @@ def test_the_simulation_fails_where_a_droplet_is_missing(slides, monkeypatch):
         slides.simulate(1500, 200)
 
 
-def test_every_disk_is_listed_once_however_large_the_blocks(slides, monkeypatch):
-    slide = DiskSlide(1500, 1300)
-    monkeypatch.setattr(slides, "COUNTED_BLOCK_PX", 400)
+@pytest.mark.parametrize("block_px", [64, 400])
+def test_every_disk_is_listed_once_however_large_the_blocks(slides, monkeypatch, block_px):
+    """A block may hold the corner of a disk's box without a px of the disk; it once was lost."""
+    slide = DiskSlide(700, 600)
+    monkeypatch.setattr(slides, "COUNTED_BLOCK_PX", block_px)
     in_blocks = slides.count_and_sum(slides.list_all(slide))
-    assert in_blocks == slides.count_and_sum(slide.instances(0, 0, 1500, 1300))
+    assert in_blocks == slides.count_and_sum(slide.instances(0, 0, 700, 600))
 
 
 def test_a_slide_in_a_file_is_measured_with_all_outputs(slides, tmp_path):

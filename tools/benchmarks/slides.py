@@ -338,12 +338,13 @@ class Comparison:
 
 
 def list_all(slide):
-    """All disks of a slide, block by block; each in the block of its first row and column."""
+    """All disks of a slide, block by block; each in the block that holds its first px."""
     for top in range(0, slide.height, COUNTED_BLOCK_PX):
         for left in range(0, slide.width, COUNTED_BLOCK_PX):
             bottom, right = top + COUNTED_BLOCK_PX, left + COUNTED_BLOCK_PX
             for instance in slide.instances(left, top, right, bottom):
-                if instance.top >= top and instance.left >= left:
+                first_column = instance.left + np.argmax(instance.crop[0])
+                if instance.top >= top and left <= first_column < right:
                     yield instance
 
 
