@@ -57,9 +57,9 @@ setup(
     extras_require={
         # an open tool to compare the label generator with
         "bench": ["liverquant>=0.0.4", "scikit-learn"],
-        "dask": ["distributed>=2024.1"],  # --scheduler
+        "dask": ["distributed>=2025.3"],  # --scheduler
         "dev": [
-            "distributed>=2024.1",
+            "distributed>=2025.3",
             "hypothesis>=6.100",
             "mypy>=1.10",
             "pytest>=8",
