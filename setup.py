@@ -24,6 +24,7 @@ DEPENDENCIES = [
     "fvcore>=0.1.5.post20221221",
     "pillow>=10",
     "tifffile>=2023.7",
+    "imagecodecs>=2023.9",  # what tifffile decodes JPEG, LZW and JPEG 2000 with
     "tqdm>=4.66",
     # slides in, tables and reports out
     "openslide-python>=1.3",
