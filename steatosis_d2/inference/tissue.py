@@ -161,7 +161,8 @@ def _optical_density(cells_rgb):
     darkest, brightest = cells_rgb.min(axis=-1), cells_rgb.max(axis=-1)
     glass = cells_rgb[(darkest >= 190) & (brightest - darkest <= 30)]
     white_rgb = np.median(glass, axis=0) if len(glass) else np.full(3, 240.0)
-    return np.log10(white_rgb / np.maximum(cells_rgb, 1)).clip(0).astype(np.float32)
+    density = np.log10(white_rgb.astype(np.float32) / np.maximum(cells_rgb, 1))
+    return density.clip(0, out=density)
 
 
 def _find_ink(density):
