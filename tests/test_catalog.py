@@ -93,3 +93,12 @@ def test_annotation_of_an_unknown_image_is_an_error(disks):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"annotation 4 belongs to image 77"):
         load(f"coco:{path}:{disks}/images")
+
+
+@pytest.mark.parametrize("category", [7, None])
+def test_annotation_of_an_unknown_category_is_named(disks, category):
+    content = json.loads((disks / "annotations.json").read_text())
+    content["annotations"][1]["category_id"] = category
+    (disks / "odd.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"annotation 2 has the category {category!r}, .*\[1\]"):
+        load(f"coco:{disks}/odd.json:{disks}/images")

@@ -112,31 +112,46 @@ def load_coco_file(name, *, annotations, images, cure):
     if not Path(annotations).is_file():
         raise InputError(f"data set '{name}': there is no file '{annotations}'. {cure}")
     content = read_coco(annotations)
-    if not content["images"]:
-        raise InputError(f"data set '{name}': '{annotations}' has no images in it.")
-    missing = [
-        image["file_name"]
-        for image in content["images"]
-        if not Path(images, image["file_name"]).is_file()
-    ]
-    if missing:
-        raise InputError(
-            f"data set '{name}': {len(missing)} of {len(content['images'])} images are not in "
-            f"'{images}', the first is '{missing[0]}'. Check the image folder."
-        )
-    for image in content["images"]:
-        mpp = image.get("mpp")
-        if mpp is not None and not (isinstance(mpp, int | float) and 0 < mpp < math.inf):
-            raise InputError(
-                f"data set '{name}': '{annotations}' gives image '{image['file_name']}' the pixel "
-                f"size {mpp!r}; expected 'mpp' in um/px, above 0, or none."
-            )
+    where = f"data set '{name}', '{annotations}'"
+    _check_images(content["images"], Path(images), where=where)
+    _check_categories(content, where=where)
     extras = {
         image["id"]: {key: image[key] for key in EXTRA_KEYS if key in image}
         for image in content["images"]
     }
     records = load_coco_json(str(annotations), str(images), name)
     return [record | extras[record["image_id"]] for record in records]
+
+
+def _check_images(images, folder, *, where):
+    if not images:
+        raise InputError(f"{where} has no images in it.")
+    missing = [
+        image["file_name"] for image in images if not (folder / image["file_name"]).is_file()
+    ]
+    if missing:
+        raise InputError(
+            f"{where}: {len(missing)} of {len(images)} images are not in '{folder}', the first is "
+            f"'{missing[0]}'. Check the image folder."
+        )
+    for image in images:
+        mpp = image.get("mpp")
+        if mpp is not None and not (isinstance(mpp, int | float) and 0 < mpp < math.inf):
+            raise InputError(
+                f"{where} gives image '{image['file_name']}' the pixel size {mpp!r}; expected "
+                "'mpp' in um/px, above 0, or none."
+            )
+
+
+def _check_categories(content, *, where):
+    known = {category.get("id") for category in content.get("categories", [])}
+    for annotation in content["annotations"]:
+        if annotation.get("category_id") not in known:
+            raise InputError(
+                f"{where}: annotation {annotation['id']} has the category "
+                f"{annotation.get('category_id')!r}, which is not among 'categories' "
+                f"{sorted(known)}."
+            )
 
 
 register_prepared_datasets(Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser())
