@@ -66,7 +66,7 @@ def add_steatosis_config(cfg):
 
     # Share of each of DATASETS.TRAIN among the images that are drawn, in the same order, adding
     # up to 1; empty: every image equally often.
-    cfg.DATASETS.TRAIN_SHARES = ()
+    cfg.DATASETS.TRAIN_SHARES = []
     # Images of one data set may state a "group" (the kind of microscopy). A group of n images is
     # drawn as often as n to this power says: 1 every image equally often, 0 every group equally.
     cfg.DATASETS.GROUP_POWER = 1.0

@@ -137,7 +137,7 @@ def tiny_training(disks):
     """
     spec = f"('coco:{disks}/annotations.json:{disks}/images',)"
     return [
-        *("DATASETS.TRAIN", spec, "DATASETS.TRAIN_SHARES", "()", "DATASETS.TEST", spec),
+        *("DATASETS.TRAIN", spec, "DATASETS.TEST", spec),
         *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "32"),
         *("MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.FPN.OUT_CHANNELS", "16"),
         *("MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.ROI_MASK_HEAD.CONV_DIM", "16"),

@@ -1,5 +1,6 @@
 import json
 import random
+from ast import literal_eval
 from itertools import islice
 
 import numpy as np
@@ -141,7 +142,6 @@ def two_datasets(disks):
 
 def load(overrides, **settings):
     settings = [item for key, value in settings.items() for item in (key, str(value))]
-    overrides = ["DATASETS.TRAIN_SHARES", "()", *overrides]
     return load_records(load_config("liver/starter.yaml", [*overrides, *settings]))
 
 
@@ -151,9 +151,21 @@ def test_without_shares_every_image_is_equally_likely(two_datasets):
     assert weights == pytest.approx([weights[0]] * 7)
 
 
+def named(shares, overrides):
+    """``DATASETS.TRAIN_SHARES`` for the first of the data sets."""
+    names = literal_eval(overrides[overrides.index("DATASETS.TRAIN") + 1])
+    return {"DATASETS.TRAIN_SHARES": [list(pair) for pair in zip(names, shares, strict=False)]}
+
+
 def test_data_sets_are_drawn_by_their_shares(two_datasets):
-    _, weights = load(two_datasets, **{"DATASETS.TRAIN_SHARES": (0.8, 0.2)})
+    _, weights = load(two_datasets, **named((0.8, 0.2), two_datasets))
     assert weights / weights.sum() == pytest.approx([0.16] * 5 + [0.1] * 2)
+
+
+def test_shares_of_other_data_sets_do_not_matter(two_datasets):
+    """Who names data of his own need not undo the config's shares."""
+    _, weights = load(two_datasets, **{"DATASETS.TRAIN_SHARES": [["liver_torino_train", 0.6]]})
+    assert weights == pytest.approx([weights[0]] * 7)
 
 
 def test_images_without_instances_are_left_out_where_asked_for(two_datasets):
@@ -170,7 +182,10 @@ def test_leaving_out_all_images_is_an_error(disks):
         load(overrides, **{"DATALOADER.FILTER_EMPTY_ANNOTATIONS": True})
 
 
-@pytest.mark.parametrize("shares", [(1.0,), (0.5, 0.0), (0.5, 0.3, 0.2)])
-def test_shares_that_do_not_fit_the_data_sets_are_an_error(shares, two_datasets):
-    with pytest.raises(InputError, match=r"TRAIN_SHARES is .* each of the 2 data sets"):
-        load(two_datasets, **{"DATASETS.TRAIN_SHARES": shares})
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [((1.0,), "gives no share to 'coco:"), ((0.5, 0.0), "expected pairs of a data set's name")],
+)
+def test_shares_that_do_not_fit_the_data_sets_are_an_error(shares, message, two_datasets):
+    with pytest.raises(InputError, match=message):
+        load(two_datasets, **named(shares, two_datasets))

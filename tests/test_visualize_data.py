@@ -20,7 +20,7 @@ def visualize(disks, run_script):
         process = run_script(
             SCRIPT,
             *("--config-file", "liver/starter.yaml", "--output", output, *arguments),
-            *("DATASETS.TRAIN", spec, "DATASETS.TRAIN_SHARES", "()", "INPUT.CROP.SIZE", "[64,64]"),
+            *("DATASETS.TRAIN", spec, "INPUT.CROP.SIZE", "[64,64]"),
             *("INPUT.STAIN_PROBABILITY", "0.0", "INPUT.BRIGHTNESS", "(1.0,1.0)"),
         )
         return process, {path.name: np.asarray(Image.open(path)) for path in output.glob("*")}
@@ -73,7 +73,7 @@ def test_real_tiles_are_shown(shared_data, run_script, tmp_path):
     prepared = run_script("datasets/prepare_torino.py", "--source", source, "--output", data)
     assert prepared.returncode == 0, prepared.stderr
     spec = f"('coco:{data}/annotations/instances_val.json:{data}/images',)"
-    overrides = ("DATASETS.TRAIN", spec, "DATASETS.TRAIN_SHARES", "()")
+    overrides = ("DATASETS.TRAIN", spec)
     process = run_script(
         SCRIPT,
         *("--config-file", "liver/starter.yaml", "--output", tmp_path / "out", "--number", 8),

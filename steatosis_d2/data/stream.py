@@ -110,17 +110,12 @@ def load_records(cfg):
         tuple: list of records; their weights, float, shape (N,).
 
     Raises:
-        InputError: there are not as many shares as data sets, or one is not positive; or only
-            empty images are left to leave out.
+        InputError: some of the data sets have a share and others have none; a share is not
+            positive; or only empty images are left to leave out.
     """
-    shares = cfg.DATASETS.TRAIN_SHARES
-    if shares and (len(shares) != len(cfg.DATASETS.TRAIN) or min(shares) <= 0):
-        raise InputError(
-            f"DATASETS.TRAIN_SHARES is {tuple(shares)}; expected a positive number for each of "
-            f"the {len(cfg.DATASETS.TRAIN)} data sets of DATASETS.TRAIN, or none at all."
-        )
+    shares = _shares_of(cfg)
     records, weights = [], []
-    for index, name in enumerate(cfg.DATASETS.TRAIN):
+    for name in cfg.DATASETS.TRAIN:
         part = get_detection_dataset_dicts(name, filter_empty=False)
         if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
             part = [record for record in part if has_instances(record)]
@@ -133,8 +128,26 @@ def load_records(cfg):
             [record.get("group", "") for record in part], power=cfg.DATASETS.GROUP_POWER
         )
         records += part
-        weights.append(part_weights * (shares[index] if shares else len(part)))
+        weights.append(part_weights * shares.get(name, len(part)))
     return records, np.concatenate(weights)
+
+
+def _shares_of(cfg):
+    """Share of each data set, by name; none where the config's are of other data sets."""
+    pairs = cfg.DATASETS.TRAIN_SHARES
+    if not all(len(pair) == 2 and pair[1] > 0 for pair in pairs):
+        raise InputError(
+            f"DATASETS.TRAIN_SHARES is {pairs}; expected pairs of a data set's name and its share, "
+            "above 0: [['liver_torino_train', 0.6], ...]."
+        )
+    shares = {name: share for name, share in pairs if name in cfg.DATASETS.TRAIN}
+    lacking = [name for name in cfg.DATASETS.TRAIN if name not in shares]
+    if shares and lacking:
+        raise InputError(
+            f"DATASETS.TRAIN_SHARES gives no share to '{lacking[0]}'; give one to every data set of "
+            "DATASETS.TRAIN, or to none."
+        )
+    return shares
 
 
 def has_instances(record):
