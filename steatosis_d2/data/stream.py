@@ -144,8 +144,8 @@ def _shares_of(cfg):
     lacking = [name for name in cfg.DATASETS.TRAIN if name not in shares]
     if shares and lacking:
         raise InputError(
-            f"DATASETS.TRAIN_SHARES gives no share to '{lacking[0]}'; give one to every data set of "
-            "DATASETS.TRAIN, or to none."
+            f"DATASETS.TRAIN_SHARES gives no share to '{lacking[0]}'; give one to every data set "
+            "of DATASETS.TRAIN, or to none."
         )
     return shares
 
