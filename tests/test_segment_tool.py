@@ -106,11 +106,20 @@ def test_slide_in_tiles_is_the_slide_as_a_whole(slide, tmp_path, run_script):
 
 
 def start(slide, output, *options):
-    """Start the script without waiting for it."""
+    """Start the script without waiting for it, as from a terminal."""
     command = [sys.executable, SCRIPT, slide, "--output", output, *CLASSICAL, *options]
-    return subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Tests that run in a shell's background inherit that Ctrl-C is ignored; users do not.
+    ignored = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [str(word) for word in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, ignored)
 
 
 def stop_when_under_way(process, journal, how, *, delay_s):
