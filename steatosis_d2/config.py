@@ -13,6 +13,7 @@ from yaml import YAMLError  # noqa: E402
 
 import steatosis_d2.modeling  # noqa: E402, F401  (registers what the configs name)
 from steatosis_d2.data.catalog import register_coco_specs  # noqa: E402
+from steatosis_d2.data.coco import DROPLET, NUCLEUS  # noqa: E402
 
 
 def add_steatosis_config(cfg):
@@ -24,6 +25,8 @@ def add_steatosis_config(cfg):
     """
     # Detectron2's default is "cuda" even where there is none. A value the user gives wins.
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    # What the network finds, "droplet" or "nucleus": the words in tables and reports.
+    cfg.MODEL.CATEGORY = "droplet"
     # Read a .pkl file that is not from Detectron2's own addresses. A pickle runs code when it is
     # read: allow it only for files whose maker you trust.
     cfg.MODEL.ALLOW_PICKLE = False
@@ -121,16 +124,17 @@ def load_config(config_file, overrides=()):
             f"config '{path}' with overrides {list(overrides)}: {error}. Keys are listed in "
             "steatosis_d2/config.py and in Detectron2's config reference."
         ) from None
-    _check_input(cfg)
+    _check_values(cfg)
     register_coco_specs([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
     return cfg
 
 
-def _check_input(cfg):
-    for key, is_sound, expected in [
-        ("SCALE", cfg.INPUT.SCALE > 0, "a factor above 0"),
-        ("MPP", cfg.INPUT.MPP >= 0, "um/px, or 0 for none"),
-        ("FORMAT", cfg.INPUT.FORMAT in ("RGB", "BGR"), "RGB or BGR"),
+def _check_values(cfg):
+    for section, key, is_sound, expected in [
+        ("INPUT", "SCALE", cfg.INPUT.SCALE > 0, "a factor above 0"),
+        ("INPUT", "MPP", cfg.INPUT.MPP >= 0, "um/px, or 0 for none"),
+        ("INPUT", "FORMAT", cfg.INPUT.FORMAT in ("RGB", "BGR"), "RGB or BGR"),
+        ("MODEL", "CATEGORY", cfg.MODEL.CATEGORY in (DROPLET, NUCLEUS), "droplet or nucleus"),
     ]:
         if not is_sound:
-            raise InputError(f"INPUT.{key} is {cfg.INPUT[key]}; expected {expected}.")
+            raise InputError(f"{section}.{key} is {cfg[section][key]}; expected {expected}.")

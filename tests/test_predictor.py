@@ -27,7 +27,6 @@ from steatosis_d2.inference.acceleration import accelerate, choose_precision, fo
 from steatosis_d2.inference.predictor import (
     MaskRCNNPredictor,
     batch_by_size,
-    find_category,
     upload_ahead,
 )
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
@@ -189,13 +188,15 @@ def test_weights_of_another_network_are_refused(slim_cfg):
         MaskRCNNPredictor(cfg)
 
 
-@pytest.mark.parametrize(
-    ("dataset", "category"), [("nucleus_bbbc038_train", "nucleus"), ("coco:a:b", "droplet")]
-)
-def test_category_is_that_of_the_training_data(slim_cfg, dataset, category):
+@pytest.mark.parametrize(("cap", "n_warnings"), [(3, 1), (100_000, 0)])
+def test_tile_that_reaches_the_cap_is_warned_of_once(slim_cfg, cap, n_warnings, caplog):
     cfg = slim_cfg.clone()
-    cfg.DATASETS.TRAIN = (dataset,)
-    assert find_category(cfg) == category
+    cfg.TEST.DETECTIONS_PER_IMAGE = cap
+    predictor = MaskRCNNPredictor(cfg, score_threshold=0.0)
+    for _ in range(2):
+        predictor([random_image()], mpp=None)
+    warnings = [text for text in caplog.messages if f"the cap of {cap} detections" in text]
+    assert len(warnings) == n_warnings
 
 
 def test_only_images_of_one_size_share_a_batch():

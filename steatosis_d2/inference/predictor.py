@@ -14,7 +14,6 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.utils.file_io import PathManager
 
 from steatosis_d2 import __version__
-from steatosis_d2.data.coco import DROPLET, NUCLEUS
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.acceleration import accelerate, choose_precision, keep_freed_memory
@@ -56,7 +55,9 @@ class MaskRCNNPredictor:
             score_threshold = cfg.TEST.SCORE_THRESHOLD
         self.score_threshold = score_threshold
         self.batch_size = batch_size
-        self.category = find_category(cfg)
+        self.category = cfg.MODEL.CATEGORY
+        self._detections_per_tile = cfg.TEST.DETECTIONS_PER_IMAGE
+        self._has_warned = False
         self._weights = cfg.MODEL.WEIGHTS
         self._image_format = cfg.INPUT.FORMAT
         model = load_model(cfg, score_threshold=score_threshold)
@@ -90,6 +91,7 @@ class MaskRCNNPredictor:
                 [{"image": pixels, **known} for pixels in batch], do_postprocess=False
             )
         ]
+        self._warn_of_cap(outputs)
         return [
             to_instances(output, height=image_rgb.shape[0], width=image_rgb.shape[1])
             for output, image_rgb in zip(outputs, images_rgb, strict=True)
@@ -114,6 +116,16 @@ class MaskRCNNPredictor:
                 "torch": torch.__version__,
             },
         }
+
+    def _warn_of_cap(self, outputs):
+        """Say, once, that a tile may hold more than the network may report."""
+        if not self._has_warned and any(len(o) >= self._detections_per_tile for o in outputs):
+            self._has_warned = True
+            logger.warning(
+                "A tile reached the cap of %d detections: some of its instances may be missing. "
+                "Use smaller tiles (--tile-px), or raise TEST.DETECTIONS_PER_IMAGE.",
+                self._detections_per_tile,
+            )
 
     def _to_tensors(self, images_rgb):
         """Images as the network takes them: channels first, in its own order of colours."""
@@ -172,12 +184,6 @@ def wait_for_copy(tensors, event):
         # Else the copying stream could reuse their memory while they are still read
         tensor.record_stream(stream)
     return tensors
-
-
-def find_category(cfg):
-    """What a network finds, by the data that it was trained on: ``droplet`` or ``nucleus``."""
-    is_nucleus = any(name.startswith(NUCLEUS) for name in cfg.DATASETS.TRAIN)
-    return NUCLEUS if is_nucleus else DROPLET
 
 
 def load_model(cfg, *, score_threshold):
