@@ -150,8 +150,8 @@ def test_averaged_weights_are_what_is_kept(make_trainer, tmp_path):
     saved = torch.load(tmp_path / "output" / "model_final.pth", weights_only=True)
     name = "backbone.fpn_lateral2.weight"
     assert not torch.equal(start[name], snapshots[0][name])
-    # The first step's weights begin the average.
-    expected = 0.75 * snapshots[0][name] + 0.25 * snapshots[1][name]
+    # The first step's weights begin the average; its decay rises from 2/11 on.
+    expected = 2 / 11 * snapshots[0][name] + 9 / 11 * snapshots[1][name]
     torch.testing.assert_close(torch.as_tensor(saved["model"][name]), expected)
     assert torch.equal(saved["trainer"]["_trainer"]["trained_weights"][name], snapshots[1][name])
 

@@ -42,7 +42,7 @@ class TrainLoop(SimpleTrainer):
         self.dtype = dtype
         self.accumulate = accumulate
         self.averaged = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(ema_decay), use_buffers=True)
+            AveragedModel(model, multi_avg_fn=_ramped_average(ema_decay), use_buffers=True)
             if ema_decay
             else None
         )
@@ -126,6 +126,21 @@ class TrainLoop(SimpleTrainer):
                 )
             self.network.load_state_dict(state_dict["trained_weights"])
             self.averaged.n_averaged.fill_(state_dict["n_averaged"])
+
+
+def _ramped_average(decay):
+    """
+    Exponential moving average whose decay rises to its value, for torch's ``AveragedModel``.
+
+    With a constant decay of 0.998 a network that begins with random weights still has an eighth
+    of them in its average after 1,000 steps, and finds little.
+    """
+
+    def update(averaged, current, n_averaged):
+        n = int(n_averaged)
+        get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, n_averaged)
+
+    return update
 
 
 def choose_dtype(device):
