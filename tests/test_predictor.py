@@ -23,12 +23,12 @@ from torch import nn
 
 from steatosis_d2.config import load_config
 from steatosis_d2.errors import InputError
-from steatosis_d2.inference.acceleration import accelerate, choose_precision, fold_batch_norm
 from steatosis_d2.inference.predictor import (
     MaskRCNNPredictor,
     batch_by_size,
     upload_ahead,
 )
+from steatosis_d2.modeling.acceleration import accelerate, choose_precision, fold_batch_norm
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
 
 SLIM = {
@@ -268,7 +268,7 @@ def test_freed_memory_is_kept(call, kept_mb):
     code = f"""
 from pathlib import Path
 import numpy as np
-from steatosis_d2.inference.acceleration import keep_freed_memory
+from steatosis_d2.modeling.acceleration import keep_freed_memory
 
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20

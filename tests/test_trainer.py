@@ -246,6 +246,20 @@ def test_new_run_in_an_old_folder_does_not_keep_the_old_best(
     assert json.loads((tmp_path / "output" / "best.json").read_text())["value"] == 0.2
 
 
+def test_evaluation_leaves_the_network_fit_for_training(make_trainer, tiny_training):
+    """It folds batch norms and lowers the precision, but in a copy."""
+    datasets = dict(zip(tiny_training[::2], tiny_training[1::2], strict=True))
+    trainer = make_trainer("DATASETS.TEST", datasets["DATASETS.TRAIN"])
+    network = trainer._trainer.network
+    before = weights_of(network)
+    figures = Trainer.test(trainer.cfg, network)
+    assert "AP" in figures["segm"]
+    assert network.training
+    assert network.state_dict().keys() == before.keys()
+    assert not changed(before, weights_of(network))
+    assert all(value.dtype == before[name].dtype for name, value in network.state_dict().items())
+
+
 def test_unknown_best_metric_lists_those_there_are(make_trainer, scripted_scores):
     scripted_scores(0.5, 0.5)
     trainer = make_trainer(

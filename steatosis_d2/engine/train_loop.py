@@ -11,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from steatosis_d2.errors import InputError
+from steatosis_d2.modeling.acceleration import cpu_has_bfloat16
 
 
 class DivergenceError(InputError):
@@ -157,13 +158,3 @@ def choose_dtype(device):
     if device.startswith("cuda"):
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
-
-
-def cpu_has_bfloat16():
-    """
-    Whether the processor multiplies in bfloat16; elsewhere it is emulated, and slower.
-
-    Returns:
-        bool: True with AVX512-BF16, which AMX processors have as well.
-    """
-    return torch.cpu._is_avx512_bf16_supported()

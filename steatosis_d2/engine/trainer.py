@@ -1,6 +1,7 @@
 """The training loop: Detectron2's, with this project's data, stages, checkpoints and evaluation."""
 
 import contextlib
+import copy
 import logging
 import weakref
 from pathlib import Path
@@ -33,6 +34,7 @@ from steatosis_d2.engine.schedule import build_staged_scheduler, plan_stages
 from steatosis_d2.engine.train_loop import DivergenceError, TrainLoop, choose_dtype
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.evaluator import SteatosisEvaluator
+from steatosis_d2.modeling.acceleration import accelerate, choose_precision
 
 logger = logging.getLogger(__name__)
 
@@ -228,6 +230,13 @@ class Trainer(DefaultTrainer):
 
         optimizer.register_step_pre_hook(clip_gradients)
         return optimizer
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        """As ``DefaultTrainer.test``, on a copy that is set up as users will run the network."""
+        copied = copy.deepcopy(model).eval()
+        network = accelerate(copied, precision=choose_precision(copied.device))
+        return super().test(cfg, network, evaluators)
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):

@@ -9,7 +9,6 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import StandardROIHeads
 from torch import nn
 
-from steatosis_d2.engine.train_loop import cpu_has_bfloat16
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
 
 # From glibc's malloc.h
@@ -32,6 +31,16 @@ def choose_precision(device):
     if device.type == "cuda":
         return torch.float16
     return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
+
+
+def cpu_has_bfloat16():
+    """
+    Whether the processor multiplies in bfloat16; elsewhere it is emulated, and slower.
+
+    Returns:
+        bool: True with AVX512-BF16, which AMX processors have as well.
+    """
+    return torch.cpu._is_avx512_bf16_supported()
 
 
 def keep_freed_memory():
