@@ -31,7 +31,7 @@ def add_steatosis_config(cfg):
     # read: allow it only for files whose maker you trust.
     cfg.MODEL.ALLOW_PICKLE = False
 
-    # TwoThresholdRPN: IoU above which the lower-scored proposal is dropped in training;
+    # SteatosisRPN: IoU above which the lower-scored proposal is dropped in training;
     # NMS_THRESH holds at test.
     cfg.MODEL.RPN.NMS_THRESH_TRAIN = 0.7
 
@@ -44,6 +44,9 @@ def add_steatosis_config(cfg):
     # In training that factor is multiplied by one drawn from this range (min, max); the image is
     # then cropped to INPUT.CROP.SIZE, in px after resizing.
     cfg.INPUT.SCALE_JITTER = (1.0, 1.0)
+    # What annotations with "iscrowd" cover is neither instance nor background in training: areas
+    # that an expert did not review, for instance. False: it is background.
+    cfg.INPUT.IGNORE_AREAS = True
     # Probability that a crop is drawn among those that hold the centre of an instance.
     cfg.INPUT.CROP_ON_INSTANCE = 0.0
     # One of the eight flips and quarter turns, at random: tissue has no up or left.

@@ -10,6 +10,7 @@ from steatosis_d2.masks import decode_mask
 PREDICTED_RGB = (0, 140, 60)
 TRUE_RGB = (255, 200, 0)
 DROPPED_RGB = (230, 80, 0)
+IGNORED_RGB = (110, 110, 110)
 
 
 def draw_outlines(image_rgb, rles, *, color_rgb, thickness_px=1):

@@ -67,9 +67,24 @@ def test_record_is_left_as_it_was(records):
     assert records[0]["annotations"] == before
 
 
-def test_crowd_regions_are_not_trained_on(records):
-    record = dict(records[0], annotations=[dict(records[0]["annotations"][0], iscrowd=1)])
-    assert len(starter_mapper()(record)["instances"]) == 0
+@pytest.mark.parametrize(("ignore_areas", "classes"), [("True", [-1, 0]), ("False", [0])])
+def test_crowd_region_is_an_area_to_ignore_or_background(ignore_areas, classes, records):
+    crowd, droplet = records[0]["annotations"][:2]
+    record = dict(records[0], annotations=[dict(crowd, iscrowd=1), droplet])
+    settings = ["INPUT.SCALE_JITTER", "(1.0, 1.0)", "INPUT.AFFINE_PROBABILITY", "0.0"]
+    mapper = starter_mapper(*settings, "INPUT.IGNORE_AREAS", ignore_areas)
+    assert mapper(record)["instances"].gt_classes.tolist() == classes
+
+
+def test_crops_are_not_drawn_for_the_sake_of_an_area_to_ignore(records):
+    """Where all instances are crowd regions, a crop on an instance is any crop."""
+    crowds = [dict(annotation, iscrowd=1) for annotation in records[0]["annotations"]]
+    settings = ["INPUT.CROP.SIZE", "[32, 32]", "INPUT.CROP_ON_INSTANCE", "1.0"]
+    settings += ["INPUT.SCALE_JITTER", "(1.0, 1.0)", "INPUT.AFFINE_PROBABILITY", "0.0"]
+    mapper = starter_mapper(*settings)
+    np.random.seed(0)  # noqa: NPY002
+    counts = [len(mapper(dict(records[0], annotations=crowds))["instances"]) for _ in range(30)]
+    assert min(counts) == 0
 
 
 def test_polygons_are_masks_too(records):

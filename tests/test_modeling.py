@@ -1,7 +1,13 @@
 import pytest
 import torch
 from detectron2.modeling.proposal_generator import RPN
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional
+
+from steatosis_d2.modeling.proposal_generator import lies_in
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.5, 2.0])
@@ -84,3 +90,72 @@ def test_proposals_are_those_of_detectron2(slim_model):
         # Rounded alike but for the last bit: exp() takes another path at the end of a tensor
         torch.testing.assert_close(proposals.proposal_boxes.tensor, theirs.proposal_boxes.tensor)
         assert torch.equal(proposals.objectness_logits, theirs.objectness_logits)
+
+
+def truths_with_area(*, size, ignored):
+    """A droplet in the upper left corner, and a box (left, top, right, bottom) to ignore."""
+    masks = torch.zeros(2, *size, dtype=torch.bool)
+    left, top, right, bottom = ignored
+    masks[0, top:bottom, left:right] = True
+    masks[1, 4:20, 4:20] = True
+    truths = Instances(size)
+    truths.gt_boxes = Boxes(torch.tensor([ignored, (4, 4, 20, 20)], dtype=torch.float32))
+    truths.gt_classes = torch.tensor([-1, 0])
+    truths.gt_masks = BitMasks(masks)
+    return truths
+
+
+def test_nothing_in_an_ignored_area_is_background(slim_model):
+    model = slim_model(41)
+    truths = truths_with_area(size=(128, 128), ignored=(0, 32, 128, 128))
+    images = model.preprocess_image([{"image": torch.rand(3, 128, 128) * 255}])
+    generator, heads = model.proposal_generator, model.roi_heads
+    with EventStorage(), torch.no_grad():
+        features = model.backbone(images.tensor)
+        anchors = generator.anchor_generator([features[name] for name in generator.in_features])
+        [labels], _ = generator.label_and_sample_anchors(anchors, [truths])
+        proposals, losses = generator(images, features, [truths])
+        [sampled] = heads.label_and_sample_proposals(proposals, [truths])
+    inside = Boxes.cat(anchors).inside_box((128, 128)) & (
+        Boxes.cat(anchors).get_centers()[:, 1] > 90
+    )
+    assert inside.sum() > 50
+    assert not (labels[inside] == 0).any()
+    assert (labels == 0).any()
+    assert (labels == 1).any()
+    assert set(losses) == {"loss_rpn_cls", "loss_rpn_loc"}
+    assert (sampled.gt_classes == 0).any()
+    background = sampled.proposal_boxes[sampled.gt_classes == 1]
+    assert not lies_in(background, truths.gt_masks.tensor[0]).any()
+
+
+def test_without_ignored_areas_sampling_is_detectron2s(slim_model):
+    model = slim_model(41)
+    truths = truths_with_area(size=(64, 64), ignored=(32, 32, 64, 64))[1:]
+    generator = model.proposal_generator
+    images = model.preprocess_image([{"image": torch.rand(3, 64, 64) * 255}])
+    results = []
+    with EventStorage(), torch.no_grad():
+        features = model.backbone(images.tensor)
+        generator.nms_thresh = generator.nms_thresh_train
+        for kind in (type(generator), RPN):
+            generator.__class__ = kind
+            torch.manual_seed(0)
+            results.append(generator(images, features, [truths]))
+    (ours, our_losses), (expected, expected_losses) = results
+    torch.testing.assert_close(ours[0].proposal_boxes.tensor, expected[0].proposal_boxes.tensor)
+    assert our_losses == expected_losses
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=7, max_size=7), min_size=5, max_size=5),
+    st.tuples(*[st.integers(-4, 12)] * 4),
+)
+def test_box_lies_in_an_area_if_most_of_its_pixels_do(area, corners):
+    area = torch.tensor(area)
+    x0, x1 = sorted(corners[:2])
+    y0, y1 = sorted(corners[2:])
+    pixels = area[max(y0, 0) : max(y1, 0), max(x0, 0) : max(x1, 0)]
+    expected = bool(pixels.sum() > 0.5 * pixels.numel())
+    box = Boxes(torch.tensor([[x0, y0, x1, y1]], dtype=torch.float32))
+    assert lies_in(box, area).tolist() == [expected]

@@ -13,7 +13,7 @@ from steatosis_d2.errors import InputError, exit_cleanly
 
 with exit_cleanly():  # says how to get Detectron2 where it is missing
     from steatosis_d2.config import load_config
-    from steatosis_d2.data.mapper import InstanceMapper
+    from steatosis_d2.data.mapper import IGNORED_CLASS, InstanceMapper
     from steatosis_d2.data.stream import ImageStream, load_records
     from steatosis_d2.engine.hooks import draw_batch
     from steatosis_d2.engine.trainer import check_registered
@@ -102,7 +102,10 @@ def show_train(cfg, *, number, boxes):
             draw_boxes(
                 picture,
                 instances.gt_boxes.tensor.tolist(),
-                [classes[index] for index in instances.gt_classes],
+                [
+                    "ignored" if index == IGNORED_CLASS else classes[index]
+                    for index in instances.gt_classes
+                ],
             )
         yield sample["file_name"], picture
 

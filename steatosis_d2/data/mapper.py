@@ -16,30 +16,38 @@ from steatosis_d2.data.label_layers import paint_layers, split_layers
 from steatosis_d2.data.scale import input_scale
 from steatosis_d2.errors import InputError
 
+# Of an area of which nobody said what it holds; Detectron2's heads do not train on it, either.
+IGNORED_CLASS = -1
+
 
 class InstanceMapper:
     """
     Detectron2's ``DatasetMapper`` for images with hundreds of small instances.
 
-    It differs in four things: images of any kind are read right (16 bit, grey, RGBA), images of
-    known pixel size are brought to the network's, masks are transformed all at once, and boxes
-    are those of the cropped masks.
+    It differs in five things: images of any kind are read right (16 bit, grey, RGBA), images of
+    known pixel size are brought to the network's, masks are transformed all at once, boxes are
+    those of the cropped masks, and areas to ignore (``iscrowd``) reach the network.
     """
 
     @configurable
-    def __init__(self, *, is_train, augmentations, image_format, scale, network_mpp):
+    def __init__(
+        self, *, is_train, augmentations, image_format, scale, network_mpp, ignore_areas=True
+    ):
         """
         Args:
             is_train (bool): whether to augment, and to keep the instances.
             augmentations (list[Augmentation]): applied in this order, to RGB images.
             image_format (str): ``RGB`` or ``BGR``, the channel order that the network takes.
             scale, network_mpp (float): as for :func:`steatosis_d2.data.scale.input_scale`.
+            ignore_areas (bool): whether crowd regions become truths of class -1; else they are
+                background, as Detectron2 has it.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.scale = scale
         self.network_mpp = network_mpp
+        self.ignore_areas = ignore_areas
 
     @classmethod
     def from_config(cls, cfg, *, is_train):
@@ -49,6 +57,7 @@ class InstanceMapper:
             "image_format": cfg.INPUT.FORMAT,
             "scale": cfg.INPUT.SCALE,
             "network_mpp": cfg.INPUT.MPP,
+            "ignore_areas": cfg.INPUT.IGNORE_AREAS,
         }
 
     def __call__(self, record):
@@ -59,7 +68,8 @@ class InstanceMapper:
         Returns:
             dict: the record with ``image``, a tensor of shape (3, H, W), and in training with
             ``instances`` in place of ``annotations``: ``gt_boxes`` (tight, XYXY in px),
-            ``gt_classes`` and ``gt_masks`` (bitmasks) of those with a pixel in the image.
+            ``gt_classes`` and ``gt_masks`` (bitmasks) of those with a pixel in the image; an area
+            to ignore has class -1.
 
         Raises:
             InputError: the image cannot be read, its size is not the one in the record, or a mask
@@ -70,7 +80,8 @@ class InstanceMapper:
         image = read_image_rgb(record["file_name"])
         _check_size(record, image)
         if self.is_train:
-            annotations = [one for one in annotations if not one.get("iscrowd")]
+            if not self.ignore_areas:
+                annotations = [one for one in annotations if not one.get("iscrowd")]
             layers = _paint_layers(record, annotations)
             image, record["instances"] = self._augment(
                 image, layers, annotations, record.get("mpp")
@@ -84,10 +95,13 @@ class InstanceMapper:
         augmented = ScaledInput(
             image,
             scale=input_scale(mpp, scale=self.scale, network_mpp=self.network_mpp),
-            boxes=_boxes_xyxy(annotations),
+            boxes=_boxes_xyxy([one for one in annotations if not one.get("iscrowd")]),
         )
         transforms = self.augmentations(augmented)
-        classes = np.array([annotation["category_id"] for annotation in annotations], np.int64)
+        classes = np.array(
+            [IGNORED_CLASS if one.get("iscrowd") else one["category_id"] for one in annotations],
+            np.int64,
+        )
         instances = _transform_instances(
             layers, classes, transforms, size=augmented.image.shape[:2]
         )

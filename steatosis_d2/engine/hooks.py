@@ -10,11 +10,12 @@ from detectron2.utils import comm
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from steatosis_d2.data.images import read_image_rgb
+from steatosis_d2.data.mapper import IGNORED_CLASS
 from steatosis_d2.engine.distributed import distribute
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import write_json
 from steatosis_d2.masks import encode_mask
-from steatosis_d2.overlay import PREDICTED_RGB, TRUE_RGB, draw_outlines
+from steatosis_d2.overlay import IGNORED_RGB, PREDICTED_RGB, TRUE_RGB, draw_outlines
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +216,8 @@ def draw_batch(batch, *, channel_order):
     """
     The images of a batch side by side, with the outlines that the network is taught.
 
+    Areas that training leaves out are outlined in grey.
+
     Args:
         batch (list[dict]): from :class:`steatosis_d2.data.mapper.InstanceMapper`.
         channel_order (str): ``RGB`` or ``BGR``.
@@ -226,8 +229,12 @@ def draw_batch(batch, *, channel_order):
     for record in batch:
         image = record["image"].numpy().transpose(1, 2, 0)
         image_rgb = image if channel_order == "RGB" else image[:, :, ::-1]
-        rles = [encode_mask(mask.numpy()) for mask in record["instances"].gt_masks.tensor]
-        pictures.append(draw_outlines(image_rgb, rles, color_rgb=TRUE_RGB))
+        truths = record["instances"]
+        is_ignored = truths.gt_classes == IGNORED_CLASS
+        for chosen, color_rgb in ((~is_ignored, TRUE_RGB), (is_ignored, IGNORED_RGB)):
+            rles = [encode_mask(mask.numpy()) for mask in truths.gt_masks.tensor[chosen]]
+            image_rgb = draw_outlines(image_rgb, rles, color_rgb=color_rgb)
+        pictures.append(image_rgb)
     height = max(picture.shape[0] for picture in pictures)
     padded = [
         np.pad(picture, ((0, height - picture.shape[0]), (0, 0), (0, 0))) for picture in pictures

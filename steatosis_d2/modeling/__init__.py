@@ -5,7 +5,7 @@ from steatosis_d2.install_detectron2 import require_detectron2
 require_detectron2()
 
 from steatosis_d2.modeling.meta_arch import ScaledInputRCNN  # noqa: E402
-from steatosis_d2.modeling.proposal_generator import TwoThresholdRPN  # noqa: E402
+from steatosis_d2.modeling.proposal_generator import SteatosisRPN  # noqa: E402
 from steatosis_d2.modeling.resnet import (  # noqa: E402
     build_steatosis_resnet_backbone,
     build_steatosis_resnet_fpn_backbone,
@@ -13,7 +13,7 @@ from steatosis_d2.modeling.resnet import (  # noqa: E402
 
 __all__ = [
     "ScaledInputRCNN",
-    "TwoThresholdRPN",
+    "SteatosisRPN",
     "build_steatosis_resnet_backbone",
     "build_steatosis_resnet_fpn_backbone",
 ]

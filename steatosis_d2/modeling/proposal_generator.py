@@ -1,17 +1,27 @@
-"""Region proposals that are thinned less in training than at test, as the 2019 authors do."""
+"""Region proposals, with what training on droplets needs beyond Detectron2's."""
 
 import torch
 from detectron2.config import configurable
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, RPN
 from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_proposals
+from detectron2.structures import Boxes
+from torch.nn import functional
+
+from steatosis_d2.data.mapper import IGNORED_CLASS
+
+# A box lies in an ignored area if most of it does, as in the evaluation.
+IGNORED_SHARE = 0.5
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
-class TwoThresholdRPN(RPN):
+class SteatosisRPN(RPN):
     """
-    Detectron2's ``RPN`` with a threshold of its own for non-maximum suppression in training.
+    Detectron2's ``RPN`` with two additions for training.
 
-    More overlapping proposals then reach the heads, so that a small droplet has several.
+    Non-maximum suppression has a threshold of its own, as the 2019 authors have it: more
+    overlapping proposals reach the heads, so that a small droplet has several. And where nobody
+    said what is in an area (a truth of class -1), neither anchors nor proposals in it count as
+    background. Detectron2's heads leave out proposals that match such a truth by themselves.
     """
 
     @configurable
@@ -32,6 +42,29 @@ class TwoThresholdRPN(RPN):
             **super().from_config(cfg, input_shape),
             "nms_thresh_train": cfg.MODEL.RPN.NMS_THRESH_TRAIN,
         }
+
+    def forward(self, images, features, gt_instances=None):
+        """As ``RPN.forward``; in training, without the proposals in ignored areas."""
+        proposals, losses = super().forward(images, features, gt_instances)
+        if self.training:
+            areas = [ignored_area(truths) for truths in gt_instances]
+            proposals = [
+                found if area is None else found[~lies_in(found.proposal_boxes, area)]
+                for found, area in zip(proposals, areas, strict=True)
+            ]
+        return proposals, losses
+
+    @torch.no_grad()
+    def label_and_sample_anchors(self, anchors, gt_instances):
+        """As ``RPN.label_and_sample_anchors``; background in ignored areas is not sampled."""
+        known = [truths[truths.gt_classes != IGNORED_CLASS] for truths in gt_instances]
+        labels, boxes = super().label_and_sample_anchors(anchors, known)
+        all_anchors = Boxes.cat(anchors)
+        for image_labels, truths in zip(labels, gt_instances, strict=True):
+            area = ignored_area(truths)
+            if area is not None:
+                image_labels[(image_labels == 0) & lies_in(all_anchors, area)] = -1
+        return labels, boxes
 
     @torch.no_grad()
     def predict_proposals(self, anchors, pred_objectness_logits, pred_anchor_deltas, image_sizes):
@@ -58,3 +91,38 @@ class TwoThresholdRPN(RPN):
             self.min_box_size,
             self.training,
         )
+
+
+def ignored_area(truths):
+    """
+    Where in an image nobody said what there is.
+
+    Args:
+        truths (detectron2.structures.Instances): with ``gt_classes`` and ``gt_masks`` as bitmasks.
+
+    Returns:
+        Tensor or None: bool, shape (H, W); None where there is no such area.
+    """
+    is_ignored = truths.gt_classes == IGNORED_CLASS
+    return truths.gt_masks.tensor[is_ignored].any(dim=0) if is_ignored.any() else None
+
+
+def lies_in(boxes, area):
+    """
+    Whether boxes lie mostly in an area.
+
+    Args:
+        boxes (Boxes): N boxes in px of the image; what reaches beyond it does not count.
+        area (Tensor): bool, shape (H, W), with a pixel at least.
+
+    Returns:
+        Tensor: bool, shape (N,).
+    """
+    height, width = area.shape
+    # Sums over all pixels above and left of a corner: four of them give the sum in a box.
+    sums = functional.pad(area.int().cumsum(0).cumsum(1), (1, 0, 1, 0))
+    left, top, right, bottom = boxes.tensor.round().long().T
+    left, right = left.clamp(0, width), right.clamp(0, width)
+    top, bottom = top.clamp(0, height), bottom.clamp(0, height)
+    inside = sums[bottom, right] - sums[top, right] - sums[bottom, left] + sums[top, left]
+    return inside > IGNORED_SHARE * (right - left) * (bottom - top)
