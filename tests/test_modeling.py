@@ -76,6 +76,31 @@ def test_proposals_are_thinned_less_in_training(slim_model, monkeypatch):
     assert thresholds == [0.9, 0.7, 0.9]
 
 
+@pytest.mark.parametrize(
+    ("size", "is_training", "limits"),
+    [
+        ((1024, 1024), False, (50, 30)),
+        ((64, 1024), False, (50, 30)),
+        ((2048, 1536), False, (150, 90)),
+        ((2048, 1536), True, (7, 5)),
+    ],
+)
+def test_proposals_at_test_are_as_many_as_the_area_needs(
+    size, is_training, limits, slim_model, monkeypatch
+):
+    def record(*arguments):
+        asked.append(arguments[4:6])
+        return []
+
+    asked = []
+    settings = ["MODEL.RPN.PRE_NMS_TOPK_TEST", "50", "MODEL.RPN.POST_NMS_TOPK_TEST", "30"]
+    settings += ["MODEL.RPN.PRE_NMS_TOPK_TRAIN", "7", "MODEL.RPN.POST_NMS_TOPK_TRAIN", "5"]
+    monkeypatch.setattr("steatosis_d2.modeling.proposal_generator.find_top_rpn_proposals", record)
+    generator = slim_model(41, overrides=settings).proposal_generator.train(is_training)
+    generator.predict_proposals([], [], [], [size])
+    assert asked == [limits]
+
+
 def test_proposals_are_those_of_detectron2(slim_model):
     """Only the best are decoded, and the rest could not have become proposals."""
     model = slim_model(41, overrides=["MODEL.RPN.PRE_NMS_TOPK_TEST", "50"]).eval()

@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from steatosis_d2.data.mapper import IGNORED_CLASS
 
+# Side of the image up to which the configured numbers of proposals hold at test, in px.
+REFERENCE_SIDE_PX = 1024
 # A box lies in an ignored area if most of it does, as in the evaluation.
 IGNORED_SHARE = 0.5
 
@@ -16,12 +18,15 @@ IGNORED_SHARE = 0.5
 @PROPOSAL_GENERATOR_REGISTRY.register()
 class SteatosisRPN(RPN):
     """
-    Detectron2's ``RPN`` with two additions for training.
+    Detectron2's ``RPN`` for images with hundreds of small instances.
 
-    Non-maximum suppression has a threshold of its own, as the 2019 authors have it: more
-    overlapping proposals reach the heads, so that a small droplet has several. And where nobody
+    In training, non-maximum suppression has a threshold of its own, as the 2019 authors have it:
+    more overlapping proposals reach the heads, so that a small droplet has several. Where nobody
     said what is in an area (a truth of class -1), neither anchors nor proposals in it count as
-    background. Detectron2's heads leave out proposals that match such a truth by themselves.
+    background; Detectron2's heads leave out proposals that match such a truth by themselves.
+
+    At test, ``PRE_NMS_TOPK_TEST`` and ``POST_NMS_TOPK_TEST`` hold for images of up to 1024 x 1024
+    px and grow with the area beyond: what is found does not depend on how a slide is tiled.
     """
 
     @configurable
@@ -69,7 +74,7 @@ class SteatosisRPN(RPN):
     @torch.no_grad()
     def predict_proposals(self, anchors, pred_objectness_logits, pred_anchor_deltas, image_sizes):
         """As ``RPN.predict_proposals``, decoding only boxes that can become proposals."""
-        n_decoded = self.pre_nms_topk[self.training]
+        n_decoded, n_kept = self._limits(image_sizes)
         logits, proposals = [], []
         for level_anchors, level_logits, level_deltas in zip(
             anchors, pred_objectness_logits, pred_anchor_deltas, strict=True
@@ -87,9 +92,17 @@ class SteatosisRPN(RPN):
             image_sizes,
             self.nms_thresh_train if self.training else self.nms_thresh_test,
             n_decoded,
-            self.post_nms_topk[self.training],
+            n_kept,
             self.min_box_size,
             self.training,
+        )
+
+    def _limits(self, image_sizes):
+        """Most proposals before (a level) and after non-maximum suppression."""
+        area_px = max((height * width for height, width in image_sizes), default=0)
+        factor = 1 if self.training else max(1, area_px / REFERENCE_SIDE_PX**2)
+        return tuple(
+            round(factor * topk[self.training]) for topk in (self.pre_nms_topk, self.post_nms_topk)
         )
 
 
