@@ -115,6 +115,20 @@ def test_several_predictions_make_table_1(write, tmp_path):
     assert set(json.loads(output.read_text())) == {"ResNet41", "perfect"}
 
 
+def test_several_score_thresholds_make_a_table(write, tmp_path):
+    truth, predictions = write("gt.json", TRUTH), write("pred.json", PREDICTED)
+    files = ("--ground-truth", truth, "--predictions", predictions)
+    output = tmp_path / "metrics.json"
+    done = evaluate(*files, "--score-threshold", "0", "0.5", "1.1", "--output", output)
+    assert (done.returncode, done.stderr) == (0, "")
+    figures = json.loads(output.read_text())
+    assert list(figures) == ["pred from 0", "pred from 0.5", "pred from 1.1"]
+    assert figures["pred from 0.5"]["settings"]["score_threshold"] == 0.5
+    counts = [figures[name]["instances"]["predictions"] for name in figures]
+    assert counts[0] > counts[1] > counts[2] == 0
+    assert "| pred from 0.5" in done.stdout
+
+
 def test_a_bad_file_among_several_is_named_after_the_table_of_the_others(write):
     done = evaluate(
         *("--ground-truth", write("gt.json", TRUTH), "--predictions"),

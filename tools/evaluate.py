@@ -24,19 +24,29 @@ examples:
   Table 1, several methods side by side in Markdown:
   python tools/evaluate.py --ground-truth gt.json \\
       --predictions ResNet41=r41.json ResNet50=r50.json > table1.md
+  From which score on should droplets be kept? Ask the training set:
+  python tools/evaluate.py --ground-truth train.json --predictions predictions.json \\
+      --score-threshold 0.5 0.6 0.7 0.8
 """
 
 
 def main():
     arguments = parse_arguments()
     truth = read_coco(arguments.ground_truth)
+    thresholds = arguments.score_threshold
     evaluations, errors = {}, []
     for name, path in arguments.predictions.items():
         try:
-            evaluations[name] = evaluate_file(truth, path, arguments)
+            pairs = pair_images(
+                truth, read_coco(path), truth_name=arguments.ground_truth, predictions_name=path
+            )
         except InputError as error:
             errors.append(str(error))
-    if len(arguments.predictions) > 1 and evaluations:
+            continue
+        for threshold in thresholds:
+            row = f"{name} from {threshold:g}" if len(thresholds) > 1 else name
+            evaluations[row] = evaluate_pairs(pairs, score_threshold=threshold)
+    if is_comparison(arguments) and evaluations:
         print(format_table_1(evaluations))
         write_comparison(evaluations, arguments)
     elif evaluations:
@@ -62,17 +72,18 @@ def parse_arguments():
     parser.add_argument(
         "--score-threshold",
         type=finite_number,
-        default=0.0,
+        nargs="+",
+        default=[0.0],
         metavar="S",
         help="count predictions with this score or more in all figures but COCO AP, which ranks "
-        "all of them (default: all in the file)",
+        "all of them (default: all in the file); several are compared in one table",
     )
     parser.add_argument("--output", metavar="FILE", help="write the metrics as JSON")
     parser.add_argument("--per-image", metavar="FILE.csv", help="write one row an image")
     parser.add_argument("--plots", metavar="DIR", help="write three plots (PNG)")
     arguments = parser.parse_args()
-    if len(arguments.predictions) > 1 and (arguments.per_image or arguments.plots):
-        parser.error("--per-image and --plots take one file of predictions at a time")
+    if is_comparison(arguments) and (arguments.per_image or arguments.plots):
+        parser.error("--per-image and --plots take one file of predictions and one score at a time")
     named = dict(name_and_path(text) for text in arguments.predictions)
     if len(named) < len(arguments.predictions):
         parser.error("two files of predictions have one name; give each its own, as NAME=FILE")
@@ -95,11 +106,8 @@ def name_and_path(text):
     return Path(text).stem, text
 
 
-def evaluate_file(truth, path, arguments):
-    pairs = pair_images(
-        truth, read_coco(path), truth_name=arguments.ground_truth, predictions_name=path
-    )
-    return evaluate_pairs(pairs, score_threshold=arguments.score_threshold)
+def is_comparison(arguments):
+    return len(arguments.predictions) > 1 or len(arguments.score_threshold) > 1
 
 
 def write_comparison(evaluations, arguments):
