@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Half the time of zlib's default level for files 2% larger.
 _COMPRESSION_LEVEL = 5
+_ID_PREFIX = "00000000-0000-4000-8000-"
 _GZIP_MAGIC = b"\x1f\x8b"
 _COMPACT = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
@@ -30,15 +32,24 @@ class Feature:
     Attributes:
         geometry (shapely.Geometry): valid, in px of the slide's full resolution.
         properties (dict): as in the file; QuPath's have ``objectType`` and ``classification``.
+        id (object): QuPath's UUID of the object (str), or what else the file gives; None if
+            nothing.
+        is_mended (bool): whether the outline in the file crossed itself.
     """
 
     geometry: shapely.Geometry
     properties: dict
+    id: object = None
+    is_mended: bool = False
 
 
-def detection_feature(polygons, *, number, category, color_rgb, measurements):
+def detection_feature(
+    polygons, *, number, category, color_rgb, measurements, object_type="detection"
+):
     """
-    A QuPath detection. A million detections load and pan well in QuPath; annotations do not.
+    A QuPath object, a detection unless told otherwise.
+
+    A million detections load and pan well in QuPath; annotations do not, but can be edited.
 
     Args:
         polygons (list[list[ndarray]]): from :func:`steatosis_d2.polygons.trace_outlines`.
@@ -46,6 +57,7 @@ def detection_feature(polygons, *, number, category, color_rgb, measurements):
         category (str): name of its class in QuPath.
         color_rgb (tuple[int, int, int]): colour of that class.
         measurements (dict): name (str) -> finite number.
+        object_type (str): ``detection`` or ``annotation``.
 
     Returns:
         dict: GeoJSON feature.
@@ -56,13 +68,13 @@ def detection_feature(polygons, *, number, category, color_rgb, measurements):
     return {
         "type": "Feature",
         # QuPath wants a UUID, and a random one would make two equal runs differ.
-        "id": f"00000000-0000-4000-8000-{number:012x}",
+        "id": f"{_ID_PREFIX}{number:012x}",
         "geometry": {
             "type": "Polygon" if is_single else "MultiPolygon",
             "coordinates": coordinates[0] if is_single else coordinates,
         },
         "properties": {
-            "objectType": "detection",
+            "objectType": object_type,
             "name": str(number),
             "classification": {"name": category, "color": color_rgb},
             "measurements": measurements,
@@ -73,17 +85,17 @@ def detection_feature(polygons, *, number, category, color_rgb, measurements):
 @contextlib.contextmanager
 def open_feature_collection(path):
     """
-    Write a gzipped FeatureCollection feature by feature, whole or not at all.
+    Write a FeatureCollection feature by feature, whole or not at all.
 
     Args:
-        path (str or Path): the file to write, ``.geojson.gz``.
+        path (str or Path): the file to write; gzipped if its name ends in ``.gz``.
 
     Yields:
         callable: takes a feature (dict) and writes it.
     """
     with (
         replace_when_done(path) as temporary,
-        open_gzip_text(temporary) as file,
+        _open_text(temporary) as file,
     ):
         separator = "\n"
 
@@ -95,6 +107,26 @@ def open_feature_collection(path):
         file.write('{"type":"FeatureCollection","features":[')
         yield write
         file.write("\n]}\n")
+
+
+def read_number(feature):
+    """
+    The number that an object was written with by :func:`detection_feature`.
+
+    Args:
+        feature (Feature): of any origin.
+
+    Returns:
+        int or None: None for objects of other origin, such as those drawn in QuPath.
+    """
+    match = re.fullmatch(_ID_PREFIX + "([0-9a-f]{12})", str(feature.id))
+    return int(match[1], 16) if match else None
+
+
+def _open_text(path):
+    if path.suffix == ".gz":
+        return open_gzip_text(path)
+    return path.open("w", encoding="utf-8", newline="\n")
 
 
 @contextlib.contextmanager
@@ -160,18 +192,22 @@ def _list_records(content):
 
 def _as_feature(record, path, number):
     properties: dict = {}
+    identity = None
     geometry = record
     if isinstance(record, dict) and record.get("type") == "Feature":
         geometry = record.get("geometry")
-        properties = record.get("properties") or {}
+        if isinstance(record.get("properties"), dict):
+            properties = record["properties"]
+        identity = record.get("id")  # by the standard it may be a number
     try:
         # what shapely and numpy raise depends on what is wrong
         geometry = shape(geometry)
-        if not geometry.is_valid:
+        is_mended = not geometry.is_valid
+        if is_mended:
             reason = shapely.is_valid_reason(geometry)
             logger.warning("'%s': object number %d is mended (%s)", path, number, reason)
             geometry = shapely.make_valid(geometry)
-        return Feature(geometry, properties)
+        return Feature(geometry, properties, identity, is_mended)
     except Exception as error:
         raise InputError(
             f"'{path}': object number {number} is no GeoJSON feature or geometry ({error}); "

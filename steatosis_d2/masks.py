@@ -178,6 +178,31 @@ def decode_mask(rle):
     return coco_mask.decode(rle).astype(bool)
 
 
+def decode_crop(rle):
+    """
+    Mask of a run-length code in its bounding box, in time and memory of the box's columns.
+
+    Args:
+        rle (dict): COCO RLE with ``counts`` as str or bytes.
+
+    Returns:
+        tuple: the mask, bool (h, w); row and column of its first pixel in the image, in px. An
+        empty mask has shape (0, 0).
+
+    Example:
+        >>> crop, top, left = decode_crop(encode_mask(np.eye(3, dtype=bool) & [False, True, True]))
+        >>> crop.tolist(), top, left
+        ([[True, False], [False, True]], 1, 1)
+    """
+    image_height = rle["size"][0]
+    left, top, width, height = coco_mask.toBbox(rle).astype(int).tolist()
+    runs = run_lengths(rle)
+    # Where each run ends, counted from the box's first column down the columns.
+    ends = np.clip(np.cumsum(runs) - left * image_height, 0, width * image_height)
+    inside = np.repeat(np.arange(len(runs)) % 2 == 1, np.diff(ends, prepend=0))
+    return inside.reshape(width, image_height).T[top : top + height], top, left
+
+
 def as_rle(mask, *, height, width):
     """
     One instance in any of COCO's forms as a run-length code.
@@ -208,6 +233,38 @@ def as_rle(mask, *, height, width):
     raise ValueError(
         "mask is neither a COCO run-length code nor a list of polygons of three or more points."
     )
+
+
+def as_sound_rle(mask, *, height, width):
+    """
+    One instance from a user's file as a run-length code that pycocotools can be trusted with.
+
+    Args:
+        mask (dict or list): as in :func:`as_rle`.
+        height (int): of the image, in px.
+        width (int): of the image, in px.
+
+    Returns:
+        dict: COCO RLE, ``{"size": [height, width], "counts": str}``.
+
+    Raises:
+        ValueError: the mask is of another form or size, or its runs do not fill its image.
+    """
+    try:
+        rle = as_rle(mask, height=height, width=width)
+        runs = run_lengths(rle)
+    except (TypeError, OverflowError) as error:  # from pycocotools and numpy
+        raise ValueError(str(error)) from None
+    if runs.min() < 0 or runs.sum() != height * width:
+        raise ValueError(
+            f"mask's runs add up to {runs.sum()} px; expected {height} x {width} = "
+            f"{height * width} px."
+        )
+    counts = rle["counts"]
+    return {
+        "size": [height, width],
+        "counts": counts if isinstance(counts, str) else counts.decode("ascii"),
+    }
 
 
 def _is_polygon(part):

@@ -8,7 +8,12 @@ import pytest
 import shapely
 
 from steatosis_d2.errors import InputError
-from steatosis_d2.geojson import detection_feature, open_feature_collection, read_features
+from steatosis_d2.geojson import (
+    detection_feature,
+    open_feature_collection,
+    read_features,
+    read_number,
+)
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 4], [0, 4], [0, 0]]]}
 RING = np.array(SQUARE["coordinates"][0])
@@ -43,6 +48,17 @@ def test_detection_has_what_qupath_reads():
             "measurements": {"area_um2": 1.0},
         },
     }
+
+
+def test_annotations_are_written_when_asked():
+    assert feature(object_type="annotation")["properties"]["objectType"] == "annotation"
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.geojson.gz"])
+def test_objects_are_known_by_their_numbers(tmp_path, name):
+    path = write(tmp_path / name, [feature(number=17), feature(number=2**40)])
+    assert path.read_bytes().startswith(b"\x1f\x8b") == name.endswith("gz")
+    assert [read_number(one) for one in read_features(path)] == [17, 2**40]
 
 
 def test_two_parts_are_a_multipolygon():
@@ -103,6 +119,7 @@ def test_outline_that_crosses_itself_is_made_valid(tmp_path, caplog):
     [one] = read_features(tmp_path / "roi.geojson")
     assert one.geometry.is_valid
     assert one.geometry.area == 8
+    assert one.is_mended
     assert "roi.geojson': object number 1 is mended (Self-intersection" in caplog.text
 
 

@@ -6,7 +6,9 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from steatosis_d2.masks import (
+    as_sound_rle,
     concatenate_runs,
+    decode_crop,
     decode_mask,
     encode_crop,
     encode_label_image,
@@ -116,3 +118,35 @@ def test_one_unsound_code_among_many_is_an_error():
     for text in ("", "P", "01ü"):
         with pytest.raises(ValueError, match="no COCO run-length code"):
             concatenate_runs([sound, {"size": [4, 4], "counts": text}, sound])
+
+
+@given(crop=small_masks, top=st.integers(0, 3), left=st.integers(0, 3), margin=st.integers(0, 3))
+def test_crop_comes_back_from_its_code(crop, top, left, margin):
+    height, width = top + crop.shape[0] + margin, left + crop.shape[1] + margin
+    code = encode_crop(crop, top=top, left=left, height=height, width=width)
+    decoded, first_row, first_column = decode_crop(code)
+    assert (
+        encode_crop(decoded, top=first_row, left=first_column, height=height, width=width) == code
+    )
+    rows, columns = np.nonzero(crop)
+    assert decoded.shape == ((np.ptp(rows) + 1, np.ptp(columns) + 1) if rows.size else (0, 0))
+
+
+@pytest.mark.parametrize("counts", [[3, 2, 4], b"324", "324"])
+def test_any_sound_code_is_compressed_text(counts):
+    rle = as_sound_rle({"size": [3, 3], "counts": counts}, height=3, width=3)
+    assert isinstance(rle["counts"], str)
+    assert run_lengths(rle).tolist() == [3, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ([1, 2], "add up to 3 px; expected 3 x 3 = 9 px"),
+        ([-1, 10], "out of bounds|add up"),
+        ("~~", "no COCO"),
+    ],
+)
+def test_unsound_code_is_an_error(counts, message):
+    with pytest.raises(ValueError, match=message):
+        as_sound_rle({"size": [3, 3], "counts": counts}, height=3, width=3)

@@ -127,7 +127,7 @@ def measure_image(pair, *, score_threshold):
     Returns:
         ImageMeasurement: with the figures of the per-image table.
     """
-    pair = _without_ignored(_at_operating_point(pair, score_threshold))
+    pair = leave_out_ignored(_at_operating_point(pair, score_threshold))
     iou = sparse_iou(pair.predictions, pair.truths)
     match = match_instances(iou)
     foreground, true_foreground = (
@@ -166,8 +166,16 @@ def _at_operating_point(pair, score_threshold):
     return replace(pair, predictions=pair.predictions[:n_kept], scores=pair.scores[:n_kept])
 
 
-def _without_ignored(pair):
-    """The pair less the predictions that lie mostly in an ignored region and hit no truth."""
+def leave_out_ignored(pair):
+    """
+    Leave out the predictions that lie mostly in an ignored region and hit no truth.
+
+    Args:
+        pair (ImagePair): an image's truths and predictions.
+
+    Returns:
+        ImagePair: the same, with fewer predictions.
+    """
     if not pair.ignored or not pair.predictions:
         return pair
     region = merge_masks(pair.ignored, height=pair.height, width=pair.width)

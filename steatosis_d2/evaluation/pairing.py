@@ -8,8 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from steatosis_d2.errors import InputError
-from steatosis_d2.evaluation.matching import as_rles
-from steatosis_d2.masks import run_lengths
+from steatosis_d2.masks import as_sound_rle
 
 
 @dataclass(frozen=True)
@@ -167,18 +166,12 @@ def _score(annotation, name):
 
 
 def _rle(annotation, image, name):
-    height, width = image["height"], image["width"]
     try:
-        [rle] = as_rles([annotation.get("segmentation")], height=height, width=width)
-        runs = run_lengths(rle)
-        if runs.min() < 0 or runs.sum() != height * width:
-            raise ValueError(
-                f"mask's runs add up to {runs.sum()} px; expected {height} x {width} = "
-                f"{height * width} px."
-            )
-    except (ValueError, TypeError, OverflowError) as error:
+        return as_sound_rle(
+            annotation.get("segmentation"), height=image["height"], width=image["width"]
+        )
+    except ValueError as error:
         raise InputError(
             f"'{name}', image '{image['file_name']}', annotation {annotation['id']}: {error} "
             "Write the file again, with masks as run-length codes or polygons."
         ) from None
-    return rle

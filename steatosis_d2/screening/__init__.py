@@ -1,0 +1,1 @@
+"""Expert screening: labels are accepted, rejected and mended, in a browser or in QuPath."""

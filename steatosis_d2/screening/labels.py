@@ -1,0 +1,192 @@
+"""Labels to screen, from a COCO file, and the images they belong to."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from pycocotools import mask as coco_mask
+
+from steatosis_d2.data.coco import DROPLET, read_coco
+from steatosis_d2.errors import InputError
+from steatosis_d2.instance import Instance
+from steatosis_d2.masks import as_sound_rle, decode_crop
+
+logger = logging.getLogger(__name__)
+
+ACCEPTED = "accepted"
+REJECTED = "rejected"
+UNREVIEWED = "unreviewed"
+VERDICTS = (ACCEPTED, REJECTED, UNREVIEWED)
+_LISTED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """
+    One outlined object. Its pixels never change: an edit makes a new label, with a new id.
+
+    Attributes:
+        id (int): unique among all labels of a file and those made from them.
+        rle (dict): COCO RLE with ``counts`` as str; at least one pixel.
+        score (float or None): confidence in 0..1; None where a person drew it.
+        screening (str): one of :data:`VERDICTS`.
+    """
+
+    id: int
+    rle: dict
+    score: float | None = None
+    screening: str = UNREVIEWED
+
+    def as_instance(self):
+        """The label as an Instance; one that a person drew counts as certain."""
+        crop, top, left = decode_crop(self.rle)
+        return Instance(crop, top, left, 1.0 if self.score is None else self.score)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFile:
+    """
+    What a COCO file of labels holds.
+
+    Attributes:
+        path (Path): of the file.
+        digest (str): SHA-256 of its bytes.
+        images (dict): image id (int) -> COCO record.
+        labels (dict): image id (int) -> its labels (list[Label]).
+        regions (list[dict]): annotations of areas to ignore that are no labels.
+        category (str): what is labelled, ``droplet`` or ``nucleus``.
+        info (dict): the file's own ``info``.
+    """
+
+    path: Path
+    digest: str
+    images: dict[int, dict]
+    labels: dict[int, list[Label]]
+    regions: list[dict]
+    category: str
+    info: dict
+
+    @property
+    def highest_id(self):
+        """The highest id of a label or region; 0 if there is none."""
+        ids = [label.id for labels in self.labels.values() for label in labels]
+        return max(ids + [region["id"] for region in self.regions], default=0)
+
+
+def read_labels(path):
+    """
+    Read a COCO file of labels, of any origin.
+
+    A file that was screened before has a ``screening`` in its annotations, which is where the
+    work goes on. An annotation with ``iscrowd`` and without ``screening`` is an area to ignore.
+
+    Args:
+        path (str or Path): a COCO file, such as ``tools/generate_labels.py`` writes.
+
+    Returns:
+        LabelFile: with masks in any of COCO's forms as run-length codes.
+
+    Raises:
+        InputError: the file is missing or no COCO file, or has an unsound mask, id or score.
+    """
+    path = Path(path)
+    content = read_coco(path)
+    if not content["images"]:
+        raise InputError(f"'{path}' lists no images; there is nothing to screen.")
+    images = {image["id"]: image for image in content["images"]}
+    labels: dict[int, list[Label]] = {image_id: [] for image_id in images}
+    regions = []
+    for annotation in content["annotations"]:
+        if annotation.get("iscrowd") and "screening" not in annotation:
+            regions.append(annotation)
+            continue
+        label = _as_label(annotation, images[annotation["image_id"]], path)
+        if coco_mask.area(label.rle):
+            labels[annotation["image_id"]].append(label)
+        else:
+            logger.warning("'%s': annotation %d has no pixels; left out", path, label.id)
+    categories = content.get("categories") or [{"name": DROPLET}]
+    return LabelFile(
+        path=path,
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        images=images,
+        labels=labels,
+        regions=regions,
+        category=categories[0]["name"],
+        info=content.get("info") or {},
+    )
+
+
+def find_images(label_file, folder):
+    """
+    Where the images of a label file are.
+
+    Args:
+        label_file (LabelFile): from :func:`read_labels`.
+        folder (str or Path): what its ``file_name`` are relative to.
+
+    Returns:
+        dict: image id (int) -> Path of an existing file below ``folder``.
+
+    Raises:
+        InputError: the folder or images are missing, or a name leads out of the folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"image folder '{folder}' does not exist; check the path.")
+    paths = {}
+    for image_id, image in label_file.images.items():
+        name = PurePosixPath(str(image["file_name"]).replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts or "\0" in str(name):
+            raise InputError(
+                f"'{label_file.path}': image {image_id} has the file_name "
+                f"{image['file_name']!r}, which leads out of the image folder '{folder}'; "
+                "expected a name relative to it, without '..'."
+            )
+        paths[image_id] = folder / name
+    missing = [str(path.relative_to(folder)) for path in paths.values() if not path.is_file()]
+    if missing:
+        listed = ", ".join(f"'{name}'" for name in missing[:_LISTED])
+        raise InputError(
+            f"{len(missing)} of the {len(paths)} images of '{label_file.path}' are not in "
+            f"'{folder}': {listed}{', ...' if len(missing) > _LISTED else ''}. Give the folder "
+            "that their names are relative to."
+        )
+    return paths
+
+
+def _as_label(annotation, image, path):
+    try:
+        return Label(
+            id=_check_id(annotation["id"]),
+            rle=as_sound_rle(
+                annotation.get("segmentation"), height=image["height"], width=image["width"]
+            ),
+            score=_check_score(annotation.get("score")),
+            screening=_check_screening(annotation.get("screening", UNREVIEWED)),
+        )
+    except ValueError as error:
+        raise InputError(
+            f"'{path}', image '{image['file_name']}', annotation {annotation['id']}: {error}"
+        ) from None
+
+
+def _check_id(identity):
+    if type(identity) is not int or identity < 0:
+        raise ValueError(f"the id is {identity!r}; expected a whole number.")
+    return identity
+
+
+def _check_score(score):
+    if score is None:
+        return None
+    if not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise ValueError(f"the score is {score!r}; expected a number in 0..1.")
+    return float(score)
+
+
+def _check_screening(screening):
+    if screening not in VERDICTS:
+        raise ValueError(f"'screening' is {screening!r}; expected {', '.join(VERDICTS)}.")
+    return screening
