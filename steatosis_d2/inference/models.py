@@ -10,6 +10,8 @@ from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import PRESETS, choose_parameters
 
 STARTER = "liver/starter.yaml"
+# The layers of a few tiles together are large enough to keep all cores busy.
+BATCH_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class MaskRCNNChoice:
     config_file: str | None = None
     weights: str | None = None
     score_threshold: float | None = None
-    batch_size: int = 1
+    batch_size: int = BATCH_SIZE
     overrides: tuple[str, ...] = ()
 
     def __call__(self):
