@@ -4,6 +4,7 @@
 import argparse
 import csv
 import logging
+import secrets
 from collections import Counter
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -17,11 +18,13 @@ from steatosis_d2.screening.agreement import format_agreement, measure_agreement
 from steatosis_d2.screening.labels import find_images, read_labels
 from steatosis_d2.screening.log import DecisionLog
 from steatosis_d2.screening.ranking import Disagreement, rank_images
+from steatosis_d2.screening.screening import Screening
 from steatosis_d2.screening.state import apply_decisions
 from steatosis_d2.screening.training import DROP, IGNORE, KEEP, write_screened
 
 logger = logging.getLogger(__name__)
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 EXAMPLES = """
 on a page in the browser:
     python tools/screen_labels.py serve labels.json --images tiles
@@ -170,13 +173,25 @@ def serve(arguments):
     label_file = read_labels(arguments.labels)
     images = find_images(label_file, arguments.images)
     try:
-        from steatosis_d2.screening.server import serve_page
+        from steatosis_d2.screening.server import create_app, open_listener, run_app
     except ModuleNotFoundError as error:
         raise InputError(
             f"the page needs the package '{error.name}': pip install 'steatosis-d2[screening]'"
         ) from None
-    log = DecisionLog(decisions_path(arguments), label_file, create=True)
-    serve_page(label_file, log, images, host=arguments.host, port=arguments.port)
+    with open_listener(arguments.host, arguments.port) as listener:
+        log = DecisionLog(decisions_path(arguments), label_file, create=True)
+        token = secrets.token_urlsafe(16)
+        app = create_app(Screening(label_file, log), images, token=token)
+        port = listener.getsockname()[1]
+        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        if arguments.host not in LOOPBACK:
+            logger.warning(
+                "others on the network can reach this page, and read along: the connection is not "
+                "encrypted."
+            )
+        print(f"decisions are kept in {log.path}", flush=True)
+        print(f"open http://{host}:{port}/?token={token} (Ctrl-C ends)", flush=True)
+        run_app(app, listener)
 
 
 def merge(arguments):

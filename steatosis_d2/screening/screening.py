@@ -100,14 +100,15 @@ class Screening:
             for image_id, image in self.label_file.images.items()
         ]
 
-    def describe(self, image_id, reviewer, *, since=0):
+    def describe(self, image_id, reviewer, *, since=None):
         """
         What a reviewer is shown of an image.
 
         Args:
             image_id (int): of the image.
             reviewer (str): who looks.
-            since (int): number of the last decision that the reviewer knows of; 0 for none.
+            since (int or None): number of the last decision that the reviewer knows of, 0 for the
+                labels as the file gives them; None to be told everything.
 
         Returns:
             dict: ``labels`` (list of dict), all of them or those that later decisions are about;
@@ -118,7 +119,7 @@ class Screening:
         state = apply_decisions(self.label_file.labels[image_id], decisions)
         own = state.last_of(reviewer)
         wanted, gone = set(state.labels), []
-        if since:
+        if since is not None:
             about = _mentioned_since(decisions, since)
             wanted, gone = wanted & about, sorted(about - wanted)
         return {

@@ -1,0 +1,175 @@
+"""tools/screen_labels.py as a user runs it, without the page."""
+
+import csv
+import json
+
+import pytest
+
+from steatosis_d2.data.coco import read_coco
+from steatosis_d2.screening.labels import read_labels
+from steatosis_d2.screening.log import DecisionLog, Entry
+
+TOOL = "tools/screen_labels.py"
+
+
+@pytest.fixture
+def screen(run_script, disks):
+    """A function: (command, *options) -> process, on the labels of the disks."""
+
+    def run(command, *options, labels=disks / "annotations.json"):
+        return run_script(TOOL, command, labels, *options)
+
+    return run
+
+
+@pytest.fixture
+def decide(disks):
+    """A function that puts an entry into the default file of decisions."""
+    label_file = read_labels(disks / "annotations.json")
+    log = DecisionLog(disks / "annotations.screening.sqlite", label_file, create=True)
+    return lambda image_id, *entry: log.append(image_id, lambda decisions: Entry(*entry))
+
+
+def annotations(path):
+    return {one["id"]: one for one in read_coco(path)["annotations"]}
+
+
+def test_round_trip_through_qupath_without_edits(screen, disks):
+    qupath, output = disks / "qupath", disks / "screened.json"
+    done = screen("export", "--images", disks / "images", "--output", qupath)
+    assert (done.returncode, done.stdout) == (0, f"12 labels in 5 files: {qupath}\n")
+    assert sorted(path.name for path in qupath.iterdir()) == [
+        f"tile_{number}.geojson" for number in range(1, 6)
+    ]
+    done = screen("import", "--geojson", qupath, "--output", output)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{qupath}/tile_5.geojson: no labels\n" in done.stdout
+    assert "in all: 12 unchanged" in done.stdout
+    before = annotations(disks / "annotations.json")
+    assert annotations(output) == {
+        number: one | {"screening": "unreviewed"} for number, one in before.items()
+    }
+
+
+def test_edits_in_qupath_are_said_and_taken(screen, disks):
+    qupath, output = disks / "qupath", disks / "screened.json"
+    screen("export", "--images", disks / "images", "--output", qupath, "--objects", "annotation")
+    path = qupath / "tile_1.geojson"
+    features = json.loads(path.read_text())["features"]
+    features[1]["properties"]["classification"] = {"name": "rejected"}
+    bow_tie = [[[0, 80], [12, 92], [12, 80], [0, 92], [0, 80]]]
+    features[0] = {"type": "Polygon", "coordinates": bow_tie}
+    path.write_text(json.dumps(features))
+    done = screen("import", "--geojson", qupath, "--output", output)
+    assert done.returncode == 0
+    assert f"{path}: 1 unchanged, 1 rejected, 1 deleted, 1 added\n" in done.stdout
+    assert "object number 1 crossed itself; mended" in done.stdout
+    assert f"{output}: 1 accepted, 2 rejected, 10 unreviewed" in done.stdout
+    written = annotations(output)
+    assert {i: (a["screening"], a["iscrowd"]) for i, a in written.items() if i in (1, 2, 13)} == {
+        1: ("rejected", 1),
+        2: ("rejected", 1),
+        13: ("accepted", 0),
+    }
+
+
+def test_rejected_labels_are_left_out_when_asked(screen, decide, disks):
+    decide(1, "Ann", "reject", (1, 2))
+    output = disks / "screened.json"
+    done = screen("merge", "--output", output, "--rejected", "drop", "--unreviewed", "ignore")
+    assert done.returncode == 0
+    written = annotations(output)
+    assert sorted(written) == list(range(3, 13))
+    assert {one["iscrowd"] for one in written.values()} == {1}
+
+
+def test_bad_files_are_named_and_the_others_taken(screen, disks):
+    qupath, output = disks / "qupath", disks / "screened.json"
+    screen("export", "--images", disks / "images", "--output", qupath)
+    (qupath / "tile_2.geojson").write_text("<xml/>")
+    (qupath / "tile_3.geojson").unlink()
+    (qupath / "other.geojson").write_text("{}")
+    done = screen("import", "--geojson", qupath, "--output", output)
+    assert done.returncode == 1
+    assert "tile_2.geojson' is not GeoJSON" in done.stderr
+    assert "other.geojson' belongs to no image" in done.stderr
+    assert "1 of 5 images have no GeoJSON file: left as they were" in done.stdout
+    assert len(annotations(output)) == 12
+
+
+def test_merge_prints_counts_and_agreement(screen, decide, disks):
+    decide(1, "Ann", "accept", (1, 2, 3))
+    decide(1, "Ben", "accept", (1, 2))
+    decide(1, "Ben", "reject", (3,))
+    output = disks / "screened.json"
+    done = screen("merge", "--output", output)
+    assert done.returncode == 0
+    assert f"{output}: 2 accepted, 1 rejected, 9 unreviewed\n" in done.stdout
+    assert "Ann and Ben: 3 labels judged by both, 66.7% alike, Cohen's kappa 0.000" in done.stdout
+    done = screen("merge", "--output", output, "--reviewer", "Ann")
+    assert "3 accepted, 0 rejected, 9 unreviewed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["merge", "--output", "{}/o.json"], r"screening.sqlite' does not exist; screen the"),
+        (["export", "--images", "{}", "--output", "{}/q"], "5 of the 5 images of"),
+        (["import", "--geojson", "{}/images", "--output", "{}/o.json"], "no GeoJSON files of any"),
+        (["serve", "--images", "{}/none"], "none' does not exist"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(screen, disks, options, message):
+    done = screen(*(option.format(disks) for option in options))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert message in done.stderr
+
+
+def test_unknown_reviewer_is_named(screen, decide, disks):
+    decide(1, "Ann", "accept", (1,))
+    done = screen("merge", "--output", disks / "o.json", "--reviewer", "Eve")
+    assert done.returncode == 1
+    assert "no decisions of a reviewer 'Eve'; it has those of 'Ann'" in done.stderr
+
+
+def test_image_outside_the_folder_is_refused(screen, disks):
+    content = read_coco(disks / "annotations.json")
+    content["images"][0]["file_name"] = "../../etc/passwd"
+    (disks / "bad.json").write_text(json.dumps(content))
+    for command in (["serve"], ["export", "--output", disks / "q"]):
+        done = screen(*command, "--images", disks / "images", labels=disks / "bad.json")
+        assert done.returncode == 1
+        assert "'../../etc/passwd', which leads out of the image folder" in done.stderr
+
+
+def test_images_are_ranked_by_disagreement(screen, disks):
+    predictions = read_coco(disks / "annotations.json")
+    predictions["annotations"] = [
+        one | {"score": 1.0} for one in predictions["annotations"] if one["id"] not in (7, 8, 12)
+    ]
+    (disks / "predictions.json").write_text(json.dumps(predictions))
+    table = disks / "rank.csv"
+    options = ["--predictions", disks / "predictions.json", "--output", table, "--limit", "2"]
+    done = screen("rank", *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[-1] for line in done.stdout.splitlines()[1:]] == [
+        "tile_3.png",
+        "tile_4.png",
+    ]
+    with table.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["objects_in_doubt"]) for row in rows] == [2, 1, 0, 0, 0]
+    assert rows[0]["unmatched_labels"] == "2"
+    assert rows[0]["share"] == str(2 / 3)
+
+
+@pytest.mark.parametrize("command", ["serve", "merge", "export", "import", "rank"])
+def test_every_command_has_help(run_script, command):
+    done = run_script(TOOL, command, "--help")
+    assert done.returncode == 0
+    assert "LABELS.json" in done.stdout
+
+
+def test_wrong_usage_exits_with_2(run_script):
+    assert run_script(TOOL).returncode == 2
+    assert run_script(TOOL, "merge", "a.json").returncode == 2
