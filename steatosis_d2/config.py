@@ -11,7 +11,8 @@ require_detectron2()
 from detectron2.config import get_cfg  # noqa: E402
 from yaml import YAMLError  # noqa: E402
 
-import steatosis_d2.modeling  # noqa: E402, F401  (registers what the configs name)
+import steatosis_d2.model_zoo.addresses  # noqa: E402  (as the next: registers what configs name)
+import steatosis_d2.modeling  # noqa: E402, F401
 from steatosis_d2.data.catalog import register_coco_specs  # noqa: E402
 from steatosis_d2.data.coco import DROPLET, NUCLEUS  # noqa: E402
 

@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 import torch
+from detectron2.utils.file_io import PathManager
 
 from steatosis_d2 import model_zoo
 from steatosis_d2.engine import SafeCheckpointer
@@ -65,6 +66,19 @@ def test_shipped_weights_are_found_by_the_configs_name_or_path(shipped, checkpoi
     assert model_zoo.get_weights(prefix + shipped) == str(checkpoint)
     weights = model_zoo.get_config(prefix + shipped, trained=True).MODEL.WEIGHTS
     assert weights == str(checkpoint)
+
+
+def test_shipped_weights_have_an_address_for_detectron2(shipped, checkpoint):
+    address = f"steatosis-d2://{shipped}"
+    cfg = model_zoo.get_config(shipped, weights=address)
+    assert PathManager.get_local_path(cfg.MODEL.WEIGHTS) == str(checkpoint)
+    with PathManager.open(address, "rb") as file:
+        assert file.read() == checkpoint.read_bytes()
+
+
+def test_address_of_a_config_without_weights_is_an_error(shipped):
+    with pytest.raises(InputError, match=r"no weights ship for the config 'nucleus/starter.yaml'"):
+        SafeCheckpointer(torch.nn.Linear(1, 1)).load("steatosis-d2://nucleus/starter.yaml")
 
 
 def test_damaged_weights_are_refused(shipped, checkpoint):

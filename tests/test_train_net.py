@@ -73,6 +73,11 @@ def test_train_resume_and_evaluate(tiny_training, tmp_path, run_script):
             1,
             "weights 'no.pth' do not exist",
         ),
+        (
+            ["--config-file", "liver/mask_rcnn_R_41_FPN.yaml", "--eval-only", "MODEL.WEIGHTS", ""],
+            1,
+            "no weights ship for the config",
+        ),
     ],
 )
 def test_mistakes_are_one_line(arguments, exit_code, message, tmp_path, run_script):

@@ -7,7 +7,7 @@ with exit_cleanly():  # says how to get Detectron2 where it is missing
     from steatosis_d2.config import load_config
     from steatosis_d2.engine import SafeCheckpointer, Trainer
     from steatosis_d2.engine.distributed import launch_processes
-    from steatosis_d2.model_zoo import get_config_file
+    from steatosis_d2.model_zoo import get_config_file, get_weights
 
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
@@ -24,9 +24,12 @@ examples:
         --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://HOST:29500
   Go on after an interruption:
     python tools/train_net.py --config-file configs/liver/starter.yaml --resume
-  Evaluate:
+  Evaluate a checkpoint of your own, or, without MODEL.WEIGHTS, the weights that ship:
     python tools/train_net.py --config-file configs/liver/starter.yaml --eval-only \\
         MODEL.WEIGHTS output/model_final.pth
+  Begin with the weights that ship, in place of random ones:
+    python tools/train_net.py --config-file configs/liver/starter.yaml \\
+        MODEL.WEIGHTS steatosis-d2://liver/starter.yaml
   Your own COCO files (datasets/prepare_masks.py makes them from mask images):
     python tools/train_net.py --config-file configs/liver/starter.yaml \\
         DATASETS.TRAIN "('coco:mine/annotations/instances_train.json:mine/images',)" \\
@@ -51,14 +54,23 @@ def main(arguments):
     default_setup(cfg, arguments)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="steatosis_d2")
     if arguments.eval_only:
-        model = Trainer.build_model(cfg)
-        SafeCheckpointer(
-            model, cfg.OUTPUT_DIR, allow_pickle=cfg.MODEL.ALLOW_PICKLE, strict=True
-        ).resume_or_load(cfg.MODEL.WEIGHTS, resume=arguments.resume)
-        return Trainer.test(cfg, model)
+        return evaluate(cfg, arguments)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=arguments.resume)
     return trainer.train()
+
+
+def evaluate(cfg, arguments):
+    """Measure the last checkpoint (--resume), the config's weights, or those that ship for it."""
+    model = Trainer.build_model(cfg)
+    checkpointer = SafeCheckpointer(
+        model, cfg.OUTPUT_DIR, allow_pickle=cfg.MODEL.ALLOW_PICKLE, strict=True
+    )
+    weights = cfg.MODEL.WEIGHTS
+    if not weights and not (arguments.resume and checkpointer.has_checkpoint()):
+        weights = get_weights(arguments.config_file)
+    checkpointer.resume_or_load(weights, resume=arguments.resume)
+    return Trainer.test(cfg, model)
 
 
 if __name__ == "__main__":

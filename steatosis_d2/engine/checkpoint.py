@@ -108,6 +108,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         address, question_mark, query = path.partition("?")
         try:
             local_path = self.path_manager.get_local_path(address)
+        except InputError:
+            raise
         except (URLError, OSError, ValueError) as error:
             raise InputError(
                 f"weights '{path}' cannot be downloaded ({error}). Offline, give a local file "
