@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make demo` and `make test`.
-.PHONY: help setup demo test test-fast lint clean
+.PHONY: help setup browser demo test test-fast lint clean
 
 VENV := .venv
 SETUP_DONE := $(VENV)/.setup-done
@@ -20,7 +20,11 @@ $(SETUP_DONE): setup.py constraints.txt tools/setup_environment.sh steatosis_d2/
 demo: setup
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tools/demo.sh output/demo
 
-test: setup
+# The screening page is tested in a real browser.
+browser:
+	tools/install_browser.sh
+
+test: setup browser
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses 2
 
 test-fast: setup

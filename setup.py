@@ -46,6 +46,9 @@ DEPENDENCIES = [
     "yacs>=0.1.8",
 ]
 
+# the page of tools/screen_labels.py
+SCREENING = ["fastapi>=0.110", "pydantic>=2", "uvicorn>=0.29"]
+
 setup(
     name="steatosis-d2",
     version=VERSION,
@@ -59,10 +62,14 @@ setup(
         # an open tool to compare the label generator with
         "bench": ["liverquant>=0.0.4", "scikit-learn"],
         "dask": ["distributed>=2025.3"],  # --scheduler
+        "screening": SCREENING,
         "dev": [
+            *SCREENING,
             "distributed>=2025.3",
+            "httpx2",  # FastAPI's test client
             "hypothesis>=6.100",
             "mypy>=1.10",
+            "playwright>=1.45",  # drives the system's Chromium: tools/install_browser.sh
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
@@ -75,6 +82,7 @@ setup(
     package_data={
         "steatosis_d2": ["templates/*.html"],
         "steatosis_d2.model_zoo": ["weights/*"],
+        "steatosis_d2.screening": ["page/*"],
         "steatosis_d2.model_zoo.configs": ["*.yaml", "*/*.yaml"],
     },
 )

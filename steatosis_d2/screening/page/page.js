@@ -20,6 +20,7 @@ const page = {
   last: 0, // number of the last decision that is shown
   undoable: null,
   selected: [], // ids, the last one is the current label
+  place: null, // the label that was current last, to go on from where it was in the order
   inTurn: false, // whether the current label came by "next", so that a verdict goes on to the next
   filters: { verdict: "", certainty: [0, 1], diameter: [0, Infinity] },
   view: { scale: 1, x: 0, y: 0 }, // CSS px for each px of the image; where its corner is
@@ -85,7 +86,7 @@ async function openImage(image) {
   const { status, content } = await requestJson(`api/images/${image.id}?${asReviewer()}`);
   if (status !== 200) throw new Error(content.message);
   if (page.image?.id !== image.id) await loadPixels(image);
-  Object.assign(page, { image, labels: new Map(), selected: [], inTurn: false });
+  Object.assign(page, { image, labels: new Map(), selected: [], place: null, inTurn: false });
   stopDrawing();
   location.hash = `image=${image.id}`;
   apply(content);
@@ -169,8 +170,8 @@ async function acceptShown() {
   const ids = inOrder().filter(isToDo).map(({ id }) => id);
   if (!ids.length) return showMessage("Nothing that is shown is left to do.");
   if (await decide("accept", ids)) {
-    showMessage(`${ids.length} labels accepted. U takes it back.`);
     goToNext();
+    showMessage(`${ids.length} labels accepted. U takes it back.`);
   }
 }
 
@@ -232,7 +233,10 @@ function stopDrawing() {
 function select(ids, { inTurn = false } = {}) {
   page.selected = ids;
   page.inTurn = inTurn;
-  if (ids.length) bringIntoView(page.labels.get(ids.at(-1)));
+  if (ids.length) {
+    page.place = page.labels.get(ids.at(-1));
+    bringIntoView(page.place);
+  }
   refresh();
 }
 
@@ -257,11 +261,9 @@ function compare(one, other) {
 
 const inOrder = () => [...page.labels.values()].filter(isShown).sort(compare);
 
-let lastShown = null; // the label that was current last, to go on from where it was
-
 function goToNext() {
   const toDo = inOrder().filter(isToDo);
-  const next = toDo.find((label) => lastShown && compare(label, lastShown) > 0) ?? toDo[0];
+  const next = toDo.find((label) => page.place && compare(label, page.place) > 0) ?? toDo[0];
   if (next) return select([next.id], { inTurn: true });
   select([]);
   showMessage(sayWhyNothingIsNext());
@@ -286,7 +288,6 @@ async function turnToImage(direction) {
   const { images } = page;
   const at = images.findIndex(({ id }) => id === page.image.id);
   const image = images[(at + direction + images.length) % images.length];
-  lastShown = null;
   await openImage(image);
 }
 
@@ -473,7 +474,6 @@ function drawCloseUp() {
 function drawPanel() {
   const order = inOrder();
   const label = page.labels.get(page.selected.at(-1));
-  if (label) lastShown = label;
   drawFacts(label, order);
   element("shown").textContent = `${order.length} of ${page.labels.size}`;
   element("to-do-shown").textContent = order.filter(isToDo).length;
@@ -543,8 +543,7 @@ function makeImageEntry(image) {
   const button = entry.firstChild;
   button.title = image.file_name;
   button.onclick = () => {
-    lastShown = null;
-    enqueue(() => openImage(image));
+      enqueue(() => openImage(image));
     tile.focus();
   };
   return entry;
@@ -701,29 +700,31 @@ for (const button of document.querySelectorAll("[data-action]")) {
 
 for (const button of document.querySelectorAll("[data-verdict]")) {
   button.onclick = () => {
-    page.filters.verdict = button.dataset.verdict;
+    filter({ verdict: button.dataset.verdict });
     for (const other of document.querySelectorAll("[data-verdict]")) {
       other.setAttribute("aria-pressed", String(other === button));
     }
-    keepShownSelected();
     tile.focus();
   };
 }
 
 for (const [name, range] of Object.entries({ certainty: [0, 1], diameter: [0, Infinity] })) {
-  ["from", "to"].forEach((end, index) => {
-    const input = element(`${name}-${end}`);
-    input.oninput = () => {
-      page.filters[name][index] = input.value === "" ? range[index] : Number(input.value);
-      keepShownSelected();
-    };
-    input.onkeydown = (event) => event.key === "Enter" && tile.focus();
-  });
+  const inputs = ["from", "to"].map((end) => element(`${name}-${end}`));
+  const read = () =>
+    filter({ [name]: inputs.map(({ value }, end) => (value === "" ? range[end] : Number(value))) });
+  for (const input of inputs) {
+    input.oninput = read;
+    input.addEventListener("keydown", (event) => event.key === "Enter" && tile.focus());
+  }
 }
 
-function keepShownSelected() {
-  page.selected = page.selected.filter((id) => isShown(page.labels.get(id)));
-  refresh();
+/** Change what is shown, after the keys that were pressed before. */
+function filter(change) {
+  enqueue(() => {
+    Object.assign(page.filters, change);
+    page.selected = page.selected.filter((id) => isShown(page.labels.get(id)));
+    refresh();
+  });
 }
 
 // Start
@@ -734,7 +735,9 @@ function askReviewer() {
   const dialog = element("who");
   const input = element("reviewer");
   input.value = page.reviewer;
-  dialog.oncancel = (event) => page.reviewer || event.preventDefault();
+  dialog.oncancel = (event) => {
+    if (!page.reviewer) event.preventDefault();
+  };
   dialog.onclose = () => setReviewer(input.value.trim() || page.reviewer);
   dialog.showModal();
   input.select();
