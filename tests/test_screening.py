@@ -17,7 +17,7 @@ from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.pairing import pair_images
 from steatosis_d2.masks import decode_mask, encode_mask
 from steatosis_d2.screening.agreement import format_agreement, measure_agreement
-from steatosis_d2.screening.edits import fill_outline, merge_masks, split_mask
+from steatosis_d2.screening.edits import close_outline, fill_outline, merge_masks, split_mask
 from steatosis_d2.screening.labels import find_images, read_labels
 from steatosis_d2.screening.log import DecisionLog, Entry
 from steatosis_d2.screening.ranking import rank_images
@@ -158,6 +158,18 @@ def test_outline_that_crosses_itself_is_mended():
     bow_tie = shapely.Polygon([(0, 0), (20, 20), (20, 0), (0, 20)])
     rle = fill_outline(bow_tie, height=HEIGHT, width=WIDTH)
     assert coco_mask.area(rle) == pytest.approx(200, abs=25)
+
+
+def test_outline_drawn_past_its_beginning_has_no_hole():
+    """Whoever draws round a droplet overshoots; the overlap once became a hole."""
+    past = [(5, 5), (25, 5), (25, 25), (5, 25), (5, 2), (12, 2), (12, 12), (2, 12), (2, 5)]
+    rle = fill_outline(close_outline(past), height=HEIGHT, width=WIDTH)
+    assert decode_mask(rle)[5:25, 5:25].all()
+
+
+@pytest.mark.parametrize("points", [[], [(0, 0)], [(0, 0), (9, 9)], [(0, 0), (9, 9), (4, 4)]])
+def test_points_that_enclose_nothing_are_empty(points):
+    assert close_outline(points).is_empty
 
 
 @pytest.mark.parametrize(

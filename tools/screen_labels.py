@@ -198,8 +198,9 @@ def merge(arguments):
     label_file = read_labels(arguments.labels)
     log = DecisionLog(decisions_path(arguments), label_file)
     check_reviewer(arguments.reviewer, log)
+    decisions = log.read_all()
     states = {
-        image_id: apply_decisions(labels, log.read(image_id))
+        image_id: apply_decisions(labels, decisions.get(image_id, []))
         for image_id, labels in label_file.labels.items()
     }
     labels = {

@@ -67,6 +67,29 @@ def split_mask(rle, line_xy):
     ]
 
 
+def close_outline(points_xy):
+    """
+    What a line drawn by hand encloses, however often it crosses itself.
+
+    Who draws round an object overshoots where the line began; by the even-odd rule, which
+    ``shapely.make_valid`` follows, that would leave a hole.
+
+    Args:
+        points_xy (list[tuple[float, float]]): (x, y); the last one is joined to the first.
+
+    Returns:
+        shapely.Geometry: valid; empty for fewer than three points, or points on one line.
+
+    Example:
+        >>> close_outline([(0, 0), (4, 4), (4, 0), (0, 4)]).area
+        8.0
+    """
+    if len(points_xy) < 3:
+        return shapely.Polygon()
+    lines = shapely.node(shapely.LinearRing(points_xy))
+    return shapely.union_all(shapely.polygonize([lines]))
+
+
 def fill_outline(geometry, *, height, width):
     """
     The pixels of an image whose centres an outline encloses.

@@ -102,10 +102,10 @@ def find_files(label_file, folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"folder '{folder}' of GeoJSON files does not exist; check the path.")
-    present = sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES))
+    strange = {path for path in folder.rglob("*") if path.name.endswith(SUFFIXES)}
     found, faults = {}, []
     for image_id, name in name_files(label_file).items():
-        own = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}") in present]
+        own = [path for suffix in SUFFIXES if (path := folder / f"{name}{suffix}") in strange]
         if len(own) == 1:
             found[image_id] = own[0]
         elif own:
@@ -113,11 +113,11 @@ def find_files(label_file, folder):
                 f"image '{label_file.images[image_id]['file_name']}' has {len(own)} files: "
                 f"{', '.join(map(repr, map(str, own)))}. Keep the one that counts."
             )
-        present = [path for path in present if path not in own]
+        strange.difference_update(own)
     faults += [
         f"'{path}' belongs to no image of '{label_file.path}'; expected the image's name with "
         f"{', '.join(SUFFIXES)}."
-        for path in present
+        for path in sorted(strange)
     ]
     if not found:
         raise InputError(
@@ -156,15 +156,15 @@ def import_labels(path, labels, image, *, category, first_free_id, accept_untouc
         _compare(label, claimed.get(label.id), accept_untouched=accept_untouched)
         for label in labels
     ]
-    strangers = [drawn for drawn in rest if drawn.other_class]
     remarks += [
-        f"{drawn.name} has the class '{drawn.other_class}'; left out" for drawn in strangers
+        f"{drawn.name} has the class '{drawn.other_class}'; left out"
+        for drawn in rest
+        if drawn.other_class
     ]
+    new = [drawn for drawn in rest if not drawn.other_class]
     added = [
         Label(number, drawn.rle, screening=REJECTED if drawn.is_rejected else ACCEPTED)
-        for number, drawn in enumerate(
-            (drawn for drawn in rest if not drawn.other_class), first_free_id
-        )
+        for number, drawn in enumerate(new, first_free_id)
     ]
     changes = Counter(change for _, change in compared)
     changes["added"] += len(added)

@@ -113,6 +113,19 @@ class DecisionLog:
         with self._connect() as connection:
             return self._read(connection, image_id)
 
+    def read_all(self):
+        """
+        All decisions.
+
+        Returns:
+            dict: image id (int) -> list[Decision] in order; without images that have none.
+        """
+        decisions: dict[int, list[Decision]] = {}
+        with self._connect() as connection:
+            for decision in self._read(connection):
+                decisions.setdefault(decision.image_id, []).append(decision)
+        return decisions
+
     def list_reviewers(self):
         """
         Names of all who have decided.
@@ -174,31 +187,33 @@ class DecisionLog:
                 "file with --decisions."
             )
 
-    def _read(self, connection, image_id):
+    def _read(self, connection, image_id=None):
+        """Decisions on an image, or on all, in order."""
+        where, of_image = ("WHERE image_id = ?", (image_id,)) if image_id is not None else ("", ())
         added: dict[int, list[Label]] = {}
         for label_id, number, rle in connection.execute(
             "SELECT labels.id, decision, rle FROM labels JOIN decisions ON decision = number "
-            "WHERE image_id = ? ORDER BY labels.id",
-            (image_id,),
+            f"{where} ORDER BY labels.id",
+            of_image,
         ):
             added.setdefault(number, []).append(Label(label_id, json.loads(rle)))
         rows = connection.execute(
-            "SELECT number, made_at, reviewer, action, label_ids, undoes "
-            "FROM decisions WHERE image_id = ? ORDER BY number",
-            (image_id,),
+            "SELECT number, made_at, reviewer, image_id, action, label_ids, undoes "
+            f"FROM decisions {where} ORDER BY number",
+            of_image,
         )
         return [
             Decision(
                 number=number,
                 made_at=made_at,
                 reviewer=reviewer,
-                image_id=image_id,
+                image_id=image,
                 action=action,
                 label_ids=tuple(json.loads(label_ids)),
                 added=tuple(added.get(number, ())),
                 undoes=undoes,
             )
-            for number, made_at, reviewer, action, label_ids, undoes in rows
+            for number, made_at, reviewer, image, action, label_ids, undoes in rows
         ]
 
     def _write(self, connection, image_id, entry):

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 
 from steatosis_d2.morphology import measure_solidity
 from steatosis_d2.polygons import trace_outlines
-from steatosis_d2.screening.edits import fill_outline, merge_masks, split_mask
+from steatosis_d2.screening.edits import close_outline, fill_outline, merge_masks, split_mask
 from steatosis_d2.screening.labels import ACCEPTED, REJECTED, UNREVIEWED
 from steatosis_d2.screening.log import Entry
 from steatosis_d2.screening.state import JUDGEMENTS, UNDO, apply_decisions
@@ -75,7 +74,7 @@ class Screening:
         Returns:
             ImageState: after all decisions on disk.
         """
-        return apply_decisions(self.label_file.labels[image_id], self.log.read(image_id))
+        return self._apply(image_id, self.log.read(image_id))
 
     def list_images(self, reviewer):
         """
@@ -88,6 +87,7 @@ class Screening:
             list[dict]: ``id``, ``file_name``, ``height``, ``width``, ``mpp`` (None if unknown) and
             the numbers of labels ``accepted``, ``rejected`` and ``unreviewed``.
         """
+        decisions = self.log.read_all()
         return [
             {
                 "id": image_id,
@@ -96,7 +96,7 @@ class Screening:
                 "width": image["width"],
                 "mpp": image.get("mpp"),
             }
-            | self._count(self.state(image_id), reviewer)
+            | _count(self._apply(image_id, decisions.get(image_id, [])), reviewer)
             for image_id, image in self.label_file.images.items()
         ]
 
@@ -116,7 +116,7 @@ class Screening:
             ``undoable``, that of the reviewer's last one, or None.
         """
         decisions = self.log.read(image_id)
-        state = apply_decisions(self.label_file.labels[image_id], decisions)
+        state = self._apply(image_id, decisions)
         own = state.last_of(reviewer)
         wanted, gone = set(state.labels), []
         if since is not None:
@@ -150,7 +150,7 @@ class Screening:
         """
 
         def make_entry(decisions):
-            state = apply_decisions(self.label_file.labels[image_id], decisions)
+            state = self._apply(image_id, decisions)
             if action == UNDO:
                 _check_undo(state, reviewer, undoes)
                 return Entry(reviewer, UNDO, undoes=undoes)
@@ -162,6 +162,9 @@ class Screening:
             return Entry(reviewer, action, label_ids, tuple(rles))
 
         self.log.append(image_id, make_entry)
+
+    def _apply(self, image_id, decisions):
+        return apply_decisions(self.label_file.labels[image_id], decisions)
 
     def _edit(self, image_id, action, masks, points_xy):
         """Masks of the labels that an action makes."""
@@ -177,17 +180,10 @@ class Screening:
             except ValueError as error:
                 raise Unusable(str(error)) from None
         image = self.label_file.images[image_id]
-        outline = shapely.Polygon(points_xy) if len(points_xy) > 2 else shapely.Polygon()
-        rle = fill_outline(outline, height=image["height"], width=image["width"])
+        rle = fill_outline(close_outline(points_xy), height=image["height"], width=image["width"])
         if rle is None:
             raise Unusable("The outline encloses no pixel of the image.")
         return [rle]
-
-    def _count(self, state, reviewer):
-        counts = dict.fromkeys((ACCEPTED, REJECTED, UNREVIEWED), 0)
-        for label_id in state.labels:
-            counts[state.screening(label_id, reviewer)] += 1
-        return counts
 
     def _describe_labels(self, state, reviewer, label_ids):
         self._trace([state.labels[label_id] for label_id in label_ids])
@@ -227,6 +223,13 @@ class Screening:
                 area_px=int(np.count_nonzero(instance.crop)),
                 solidity=float(share),
             )
+
+
+def _count(state, reviewer):
+    counts = dict.fromkeys((ACCEPTED, REJECTED, UNREVIEWED), 0)
+    for label_id in state.labels:
+        counts[state.screening(label_id, reviewer)] += 1
+    return counts
 
 
 def _as_path(ring_xy):

@@ -219,7 +219,7 @@ function startDrawing(mode) {
   hint.textContent =
     mode === "split"
       ? "Draw a line right across the label. Esc stops."
-      : "Draw round the droplet, or click its corners and press Enter. Esc stops.";
+      : "Draw round the object, or click its corners and press Enter. Esc stops.";
   refresh();
 }
 
