@@ -1,7 +1,16 @@
 """tools/screen_labels.py as a user runs it, without the page."""
 
+import contextlib
 import csv
 import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +19,7 @@ from steatosis_d2.screening.labels import read_labels
 from steatosis_d2.screening.log import DecisionLog, Entry
 
 TOOL = "tools/screen_labels.py"
+REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -173,3 +183,76 @@ def test_every_command_has_help(run_script, command):
 def test_wrong_usage_exits_with_2(run_script):
     assert run_script(TOOL).returncode == 2
     assert run_script(TOOL, "merge", "a.json").returncode == 2
+
+
+@contextlib.contextmanager
+def running_server(folder, *options):
+    """A server of the disks: the process and its address, without and with token."""
+    command = [sys.executable, REPOSITORY / TOOL, "serve", folder / "annotations.json"]
+    process = subprocess.Popen(
+        [*command, "--images", folder / "images", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process.stdout.readline()
+        yield process, *re.search(r"(http\S+)\?token=(\S+)", process.stdout.readline()).groups()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def post(url, token, reviewer, action, labels):
+    content = {"reviewer": reviewer, "action": action, "labels": labels, "since": 0}
+    request = urllib.request.Request(
+        f"{url}api/images/1/decisions",
+        json.dumps(content).encode(),
+        {"X-Token": token, "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+def test_what_was_answered_is_on_disk_when_the_server_is_killed(disks):
+    pytest.importorskip("fastapi")
+    answered = []
+    with running_server(disks, "--port", "0") as (process, url, token):
+
+        def decide_on_and_on():
+            revision = 0
+            with contextlib.suppress(OSError):
+                while True:
+                    [label] = post(url, token, "Ann", "accept", {1: revision})["labels"][-1:]
+                    revision = label["revision"]
+                    answered.append(revision)
+                    if len(answered) == 20:
+                        enough.set()
+
+        enough = threading.Event()
+        thread = threading.Thread(target=decide_on_and_on)
+        thread.start()
+        assert enough.wait(60)
+        process.send_signal(signal.SIGKILL)
+        thread.join(60)
+    label_file = read_labels(disks / "annotations.json")
+    log = DecisionLog(disks / "annotations.screening.sqlite", label_file)
+    stored = [decision.number for decision in log.read(1)]
+    # One that was written when the server died, but not yet answered, may be there as well.
+    assert stored[: len(answered)] == answered
+    assert len(stored) <= len(answered) + 1
+
+
+def test_ctrl_c_ends_the_server_and_a_busy_port_is_named(disks, screen):
+    pytest.importorskip("fastapi")
+    with running_server(disks, "--port", "0") as (process, url, token):
+        port = re.search(r":(\d+)/", url)[1]
+        done = screen("serve", "--images", disks / "images", "--port", port)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert f"cannot listen on 127.0.0.1, port {port}" in done.stderr
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(url)
+        post(url, token, "Ann", "accept", {1: 0})
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (130, "interrupted\n")

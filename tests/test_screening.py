@@ -306,7 +306,7 @@ def test_what_cannot_be_done_changes_nothing(screening, action, label_ids, point
 
 def test_verdict_on_an_outline_that_is_no_more_is_a_conflict(screening):
     decide(screening, "merge", 1, 2, reviewer="Ben")
-    with pytest.raises(Conflict, match="changed this outline"):
+    with pytest.raises(Conflict, match="Ben has changed this outline"):
         screening.decide(1, "Ann", "accept", revisions={1: 0})
 
 

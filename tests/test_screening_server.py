@@ -152,7 +152,7 @@ def test_stale_decision_is_refused(client, app):
     client.post("/api/images/1/decisions", json=decision("merge", {"1": 0, "2": 0}, reviewer="Ben"))
     response = client.post("/api/images/1/decisions", json=decision("reject", {"1": 0}))
     assert response.status_code == 409
-    assert "Someone has changed this outline" in response.json()["message"]
+    assert "Ben has changed this outline" in response.json()["message"]
     assert len(app.state.screening.log.read(1)) == 1
 
 

@@ -5,6 +5,7 @@ import argparse
 import csv
 import logging
 import secrets
+import socket
 from collections import Counter
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -25,6 +26,7 @@ from steatosis_d2.screening.training import DROP, IGNORE, KEEP, write_screened
 logger = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ANY = ("0.0.0.0", "::")
 EXAMPLES = """
 on a page in the browser:
     python tools/screen_labels.py serve labels.json --images tiles
@@ -183,7 +185,8 @@ def serve(arguments):
         token = secrets.token_urlsafe(16)
         app = create_app(Screening(label_file, log), images, token=token)
         port = listener.getsockname()[1]
-        host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
+        host = socket.gethostname() if arguments.host in ANY else arguments.host
+        host = f"[{host}]" if ":" in host else host
         if arguments.host not in LOOPBACK:
             logger.warning(
                 "others on the network can reach this page, and read along: the connection is not "

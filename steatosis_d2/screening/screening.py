@@ -9,7 +9,7 @@ from steatosis_d2.polygons import trace_outlines
 from steatosis_d2.screening.edits import close_outline, fill_outline, merge_masks, split_mask
 from steatosis_d2.screening.labels import ACCEPTED, REJECTED, UNREVIEWED
 from steatosis_d2.screening.log import Entry
-from steatosis_d2.screening.state import JUDGEMENTS, UNDO, apply_decisions
+from steatosis_d2.screening.state import EDITED, JUDGEMENTS, UNDO, apply_decisions
 from steatosis_d2.strip import split_in_batches, stack_instances
 
 
@@ -263,7 +263,11 @@ def _check_number(action, n_labels):
 def _check_revisions(state, reviewer, revisions):
     for label_id, revision in revisions.items():
         if label_id not in state.labels:
-            raise Conflict("Someone has changed this outline in the meantime.")
+            verdicts = state.verdicts.get(label_id, {}).items()
+            editor = next(
+                (name for name, verdict in verdicts if verdict.value == EDITED), "Someone"
+            )
+            raise Conflict(f"{editor} has changed this outline in the meantime.")
         if state.revision(label_id, reviewer) != revision:
             raise Conflict(f"{reviewer} has judged this label elsewhere in the meantime.")
 
