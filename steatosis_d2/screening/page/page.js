@@ -401,27 +401,31 @@ function drawTile() {
   Object.assign(tile.dataset, { scale, x, y });
 }
 
+/** Each outline by itself: stroking them as one path takes several times as long. */
 function drawOutlines(context, scale) {
-  const selected = new Set(page.selected);
-  const paths = { unreviewed: new Path2D(), accepted: new Path2D(), rejected: new Path2D() };
-  for (const label of page.labels.values()) {
-    if (isShown(label) && !selected.has(label.id)) paths[label.verdict].addPath(label.outline);
+  const [left, top] = toImage([0, 0]);
+  const [right, bottom] = toImage([tile.clientWidth, tile.clientHeight]);
+  const isInView = ({ box: [x, y, width, height] }) =>
+    x < right && x + width > left && y < bottom && y + height > top;
+  const visible = [...page.labels.values()].filter((label) => isShown(label) && isInView(label));
+  for (const verdict of Object.keys(COLORS)) {
+    setPen(context, verdict, scale, 1.6);
+    for (const label of visible) if (label.verdict === verdict) context.stroke(label.outline);
   }
-  for (const [verdict, path] of Object.entries(paths)) stroke(context, path, verdict, scale, 1.6);
-  for (const id of selected) strokeSelected(context, page.labels.get(id), scale);
+  for (const id of page.selected) strokeSelected(context, page.labels.get(id), scale);
 }
 
-function stroke(context, path, verdict, scale, width) {
+function setPen(context, verdict, scale, width) {
   context.setLineDash(verdict === "rejected" ? [6 / scale, 3 / scale] : []);
   context.strokeStyle = COLORS[verdict];
   context.lineWidth = width / scale;
-  context.stroke(path);
-  context.setLineDash([]);
 }
 
 /** Corners round a label: they leave its edge, which is what is judged, in plain sight. */
 function strokeSelected(context, label, scale) {
-  stroke(context, label.outline, label.verdict, scale, 2.2);
+  setPen(context, label.verdict, scale, 2.6);
+  context.stroke(label.outline);
+  context.setLineDash([]);
   const gap = 6 / scale;
   const [left, top] = [label.box[0] - gap, label.box[1] - gap];
   const [right, bottom] = [label.box[0] + label.box[2] + gap, label.box[1] + label.box[3] + gap];
@@ -444,6 +448,7 @@ function strokeSelected(context, label, scale) {
 
 function drawPoints(context, scale) {
   if (!page.points.length) return;
+  context.setLineDash([]);
   context.beginPath();
   for (const [x, y] of page.points) context.lineTo(x, y);
   if (page.mode !== "split" && page.points.length > 2) context.closePath();
@@ -468,7 +473,9 @@ function drawCloseUp() {
   );
   context.imageSmoothingEnabled = scale < 3;
   context.drawImage(page.pixels, 0, 0);
-  if (!page.outlinesHidden) stroke(context, label.outline, label.verdict, scale, 1.5 * devicePixelRatio);
+  if (page.outlinesHidden) return;
+  setPen(context, label.verdict, scale, 1.5 * devicePixelRatio);
+  context.stroke(label.outline);
 }
 
 function drawPanel() {
