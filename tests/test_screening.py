@@ -1,8 +1,9 @@
 """Labels under screening: edits, decisions on disk, verdicts, agreement and ranking."""
 
 import json
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -357,25 +358,27 @@ def test_progress_counts_ones_own_verdicts(screening):
     assert (second["file_name"], second["unreviewed"]) == ("2.png", 0)
 
 
-def _judge_many(path, labels_path, reviewer, count):
-    label_file = read_labels(labels_path)
-    screening = Screening(label_file, DecisionLog(path, label_file, create=True))
-    for _ in range(count):
-        decide(screening, "accept", 1, reviewer=reviewer)
+DECIDE_20_TIMES = """
+import sys
+from steatosis_d2.screening.labels import read_labels
+from steatosis_d2.screening.log import DecisionLog
+from steatosis_d2.screening.screening import Screening
+
+labels, decisions, reviewer = sys.argv[1:]
+label_file = read_labels(labels)
+screening = Screening(label_file, DecisionLog(decisions, label_file, create=True))
+for _ in range(20):
+    first = screening.describe(1, reviewer)["labels"][0]
+    screening.decide(1, reviewer, "accept", revisions={first["id"]: first["revision"]})
+"""
 
 
 def test_processes_that_decide_at_once_lose_nothing(tmp_path, label_file):
+    """They make the file at once as well."""
     path = tmp_path / "decisions.sqlite"
-    context = multiprocessing.get_context("fork")
-    workers = [
-        context.Process(target=_judge_many, args=(path, label_file.path, name, 20))
-        for name in ("Ann", "Ben")
-    ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
+    command = [sys.executable, "-c", DECIDE_20_TIMES, label_file.path, path]
+    processes = [subprocess.Popen([*command, name]) for name in ("Ann", "Ben")]
+    assert [process.wait(120) for process in processes] == [0, 0]
     decisions = DecisionLog(path, label_file).read(1)
     assert sorted(decision.reviewer for decision in decisions) == ["Ann"] * 20 + ["Ben"] * 20
 
@@ -424,6 +427,24 @@ def test_failed_decision_leaves_no_trace(screening):
         screening.log.append(1, fail)
     screening.log.append(1, lambda decisions: Entry("Ann", "accept", (1,)))
     assert len(screening.log.read(1)) == 1
+
+
+def test_full_disk_is_called_by_its_name_and_loses_nothing(screening, monkeypatch):
+    """The message once was that nothing could be rolled back."""
+    decide(screening, "accept", 1)
+    connect = sqlite3.connect
+
+    def connect_to_full_disk(*arguments, **options):
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA max_page_count=1")  # no page more than there are
+        return connection
+
+    many = Entry("Ann", "accept", tuple(range(100_000)))
+    with monkeypatch.context() as patch, pytest.raises(sqlite3.OperationalError, match="full"):
+        patch.setattr(sqlite3, "connect", connect_to_full_disk)
+        screening.log.append(1, lambda decisions: many)
+    decide(screening, "reject", 2)
+    assert [decision.label_ids for decision in screening.log.read(1)] == [(1,), (2,)]
 
 
 def test_decisions_of_other_labels_are_refused(tmp_path, screening):

@@ -296,12 +296,7 @@ async function turnToImage(direction) {
 function fitImage() {
   const { width, height } = page.image;
   const scale = 0.97 * Math.min(tile.clientWidth / width, tile.clientHeight / height);
-  page.view = {
-    scale,
-    x: (tile.clientWidth - width * scale) / 2,
-    y: (tile.clientHeight - height * scale) / 2,
-  };
-  refresh();
+  centreOn([0, 0, width, height], scale);
 }
 
 function zoom(factor, [x, y]) {
@@ -312,20 +307,20 @@ function zoom(factor, [x, y]) {
   refresh();
 }
 
-/** Show a label in the middle, or as near to it as the image's borders allow. */
-function centreOn(label, scale = page.view.scale) {
-  const [left, top, width, height] = label.box;
-  const place = (middle, side, room) => {
-    const size = side * scale;
-    if (size <= room) return (room - size) / 2;
-    return Math.min(0, Math.max(room - size, room / 2 - middle * scale));
-  };
+/** Show the middle of a box of the image in the middle; clamp may move it a little. */
+function centreOn([left, top, width, height], scale, clamp = (offset) => offset) {
+  const place = (middle, side, room) => clamp(room / 2 - middle * scale, side * scale, room);
   page.view = {
     scale,
     x: place(left + width / 2, page.image.width, tile.clientWidth),
     y: place(top + height / 2, page.image.height, tile.clientHeight),
   };
   refresh();
+}
+
+/** As near as the image's borders allow, so that no room is left empty. */
+function keepFilled(offset, size, room) {
+  return size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, offset));
 }
 
 /** Move the image only if the label would not be seen whole. */
@@ -337,14 +332,14 @@ function bringIntoView(label) {
     top * scale + y >= 0 &&
     (left + width) * scale + x <= tile.clientWidth &&
     (top + height) * scale + y <= tile.clientHeight;
-  if (!isWhole) centreOn(label);
+  if (!isWhole) centreOn(label.box, scale, keepFilled);
 }
 
 function zoomToLabel() {
   const label = page.labels.get(page.selected.at(-1));
   if (!label) return;
   const side = Math.max(label.box[2], label.box[3]);
-  centreOn(label, Math.min(tile.clientWidth, tile.clientHeight) / (4 * side));
+  centreOn(label.box, Math.min(tile.clientWidth, tile.clientHeight) / (4 * side));
 }
 
 const toImage = ([x, y]) => [
@@ -559,7 +554,7 @@ function makeImageEntry(image) {
 function fillImageEntry(button, image) {
   const total = image.accepted + image.rejected + image.unreviewed;
   const [judged, rejected] = button.querySelectorAll(".count span");
-  judged.textContent = `${total - image.unreviewed} of ${total}`;
+  judged.textContent = total ? `${total - image.unreviewed} of ${total}` : "no labels";
   rejected.textContent = image.rejected ? `${image.rejected} rejected` : "";
   for (const verdict of ["accepted", "rejected"]) {
     button.querySelector(`.bar .${verdict}`).style.width = `${(100 * image[verdict]) / (total || 1)}%`;
@@ -693,12 +688,17 @@ document.addEventListener("keydown", (event) => {
   const run = isUndo ? ACTIONS.undo : (ACTIONS[KEYS[key]] ?? OTHER_KEYS[key]);
   if (!run) return;
   event.preventDefault();
-  enqueue(run);
+  act(run);
 });
+
+function act(run) {
+  element("message").hidden = true;
+  enqueue(run);
+}
 
 for (const button of document.querySelectorAll("[data-action]")) {
   button.onclick = () => {
-    enqueue(ACTIONS[button.dataset.action]);
+    act(ACTIONS[button.dataset.action]);
     tile.focus();
   };
 }
