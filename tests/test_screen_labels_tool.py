@@ -176,6 +176,17 @@ def test_images_are_ranked_by_disagreement(screen, disks):
     assert rows[0]["share"] == str(2 / 3)
 
 
+def test_neither_torch_nor_detectron2_is_loaded():
+    """Nor what only the page needs: exchange with QuPath works without a web server."""
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({str(REPOSITORY / TOOL)!r}, run_name='__main__')\n"
+        "except SystemExit: print({'torch', 'detectron2', 'fastapi', 'pandas'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.endswith("set()\n"), done.stderr
+
+
 @pytest.fixture(scope="module")
 def parse():
     """The tool's own parser: (*words) -> arguments."""

@@ -19,7 +19,6 @@ from steatosis_d2.screening.agreement import format_agreement, measure_agreement
 from steatosis_d2.screening.labels import find_images, read_labels
 from steatosis_d2.screening.log import DecisionLog
 from steatosis_d2.screening.ranking import Disagreement, rank_images
-from steatosis_d2.screening.screening import Screening
 from steatosis_d2.screening.state import apply_decisions
 from steatosis_d2.screening.training import DROP, IGNORE, KEEP, write_screened
 
@@ -174,6 +173,9 @@ def add_output(command):
 def serve(arguments):
     label_file = read_labels(arguments.labels)
     images = find_images(label_file, arguments.images)
+    # What only the page needs takes longer to import than the other commands take.
+    from steatosis_d2.screening.screening import Screening
+
     try:
         from steatosis_d2.screening.server import create_app, open_listener, run_app
     except ModuleNotFoundError as error:
