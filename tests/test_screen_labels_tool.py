@@ -181,7 +181,8 @@ def test_neither_torch_nor_detectron2_is_loaded():
     code = (
         "import runpy, sys; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_path({str(REPOSITORY / TOOL)!r}, run_name='__main__')\n"
-        "except SystemExit: print({'torch', 'detectron2', 'fastapi', 'pandas'} & sys.modules.keys())"
+        "except SystemExit:\n"
+        "    print({'torch', 'detectron2', 'fastapi', 'pandas'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout.endswith("set()\n"), done.stderr
