@@ -7,7 +7,7 @@ SETUP_DONE := $(VENV)/.setup-done
 help:
 	@echo "make setup      .venv with everything (PYTHON=... chooses the interpreter)"
 	@echo "make demo       train on synthetic tissue for some minutes, evaluate, draw outlines"
-	@echo "make test       the whole test suite, on two cores"
+	@echo "make test       the whole test suite, on two cores (installs Chromium by apt if no browser is there)"
 	@echo "make test-fast  without the slow tests"
 	@echo "make lint       ruff and mypy"
 
