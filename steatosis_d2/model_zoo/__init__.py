@@ -10,7 +10,12 @@ _CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[2] 
 
 # Config -> its trained weights, and their SHA-256: a damaged copy must not give wrong numbers.
 _WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-_SHIPPED_WEIGHTS: dict[str, tuple[str, str]] = {}
+_SHIPPED_WEIGHTS = {
+    "liver/starter.yaml": (
+        "liver_starter.pth",
+        "410710e860636c586e01f859a5d5dcd8538c505fc1eefedd5a534b9fc6823d44",
+    ),
+}
 
 
 def list_configs():
