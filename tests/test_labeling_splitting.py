@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from steatosis_d2.labeling.splitting import (
@@ -81,6 +81,7 @@ def test_ring_is_opened_and_parted(number):
 
 
 @settings(max_examples=30, deadline=None)
+@example(distance=38, angle=8.0, radius=19)  # they touch in one point
 @given(distance=st.integers(32, 38), angle=st.floats(0, 180), radius=st.integers(19, 23))
 def test_pieces_are_disjoint_and_together_the_clump(distance, angle, radius):
     step = distance / 2 * np.array([np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))])
@@ -89,8 +90,9 @@ def test_pieces_are_disjoint_and_together_the_clump(distance, angle, radius):
     owners = np.sum(pieces, axis=0, dtype=int)
     assert owners.max() == 1
     assert (owners[clump] == 1).all()
-    # a pixel that the notch cuts off from the outside is a hole, and filled
-    assert owners.sum() - clump.sum() <= 4
+    # Along the seam, the notch may cut pixels off from the outside: a hole, and filled.
+    added = np.argwhere((owners == 1) & ~clump)
+    assert np.all(np.abs((added - 110) @ step) <= 2 * np.linalg.norm(step))
 
 
 def test_clump_cut_by_the_border_of_its_crop_is_parted():
