@@ -8,12 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 from steatosis_d2 import masks
 from steatosis_d2.data import coco
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The same examples everywhere and always, however slow the machine, so that what fails can be
+# looked into; `pytest --hypothesis-profile default` looks for new ones.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
