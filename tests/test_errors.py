@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from steatosis_d2.errors import InputError, exit_cleanly
-from steatosis_d2.files import replace_when_done, write_json
 
 
 @pytest.mark.parametrize(
@@ -37,26 +36,3 @@ def test_error_of_a_loading_process_is_shown_without_its_traceback(capsys):
     with pytest.raises(SystemExit), exit_cleanly():
         next(iter(loader))
     assert capsys.readouterr().err == "error: image 'b.png' cannot be read\n"
-
-
-def test_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path):
-    path = tmp_path / "result.txt"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), replace_when_done(path) as temporary:
-        temporary.write_text("half of the n")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_temporary_file_keeps_the_suffix_and_its_folder_is_made(tmp_path):
-    with replace_when_done(tmp_path / "new" / "picture.png") as temporary:
-        assert temporary.suffix == ".png"
-        temporary.touch()
-    assert (tmp_path / "new" / "picture.png").exists()
-
-
-def test_json_never_holds_nan(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_json(tmp_path / "metrics.json", {"AP": float("nan")})
-    assert list(tmp_path.iterdir()) == []

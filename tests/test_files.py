@@ -39,6 +39,7 @@ def test_temporary_file_keeps_the_suffix_by_which_writers_choose_a_format(tmp_pa
     with replace_when_done(tmp_path / "new" / "tile.png") as temporary:
         assert temporary.suffix == ".png"
         temporary.touch()
+    assert (tmp_path / "new" / "tile.png").is_file()
 
 
 def test_system_error_without_a_name_gets_the_file_it_was_about(tmp_path):
@@ -50,7 +51,7 @@ def test_system_error_without_a_name_gets_the_file_it_was_about(tmp_path):
 
 def test_json_that_no_other_parser_reads_is_refused(tmp_path):
     path = tmp_path / "metrics.json"
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"dice": float("nan")})
     assert list(tmp_path.iterdir()) == []
     write_json(path, {"dice": None})
