@@ -42,6 +42,9 @@ def add_steatosis_config(cfg):
     # Factor by which every other image is resized. At test the model resizes by itself, so that
     # DefaultPredictor, evaluation and slides agree; results are in px of the given image.
     cfg.INPUT.SCALE = 1.0
+    # The values at these percentiles (low, high) of an image become 0 and 255, in training and, by
+    # the model itself, at test: for fluorescence, which is often dark as it is stored. [] for none.
+    cfg.INPUT.STRETCH = []
     # In training that factor is multiplied by one drawn from this range (min, max); the image is
     # then cropped to INPUT.CROP.SIZE, in px after resizing.
     cfg.INPUT.SCALE_JITTER = (1.0, 1.0)
@@ -137,8 +140,13 @@ def _check_values(cfg):
     for section, key, is_sound, expected in [
         ("INPUT", "SCALE", cfg.INPUT.SCALE > 0, "a factor above 0"),
         ("INPUT", "MPP", cfg.INPUT.MPP >= 0, "um/px, or 0 for none"),
+        ("INPUT", "STRETCH", _are_percentiles(cfg.INPUT.STRETCH), "[low, high] in %, or []"),
         ("INPUT", "FORMAT", cfg.INPUT.FORMAT in ("RGB", "BGR"), "RGB or BGR"),
         ("MODEL", "CATEGORY", cfg.MODEL.CATEGORY in (DROPLET, NUCLEUS), "droplet or nucleus"),
     ]:
         if not is_sound:
             raise InputError(f"{section}.{key} is {cfg[section][key]}; expected {expected}.")
+
+
+def _are_percentiles(values):
+    return not values or (len(values) == 2 and 0 <= values[0] < values[1] <= 100)

@@ -61,6 +61,16 @@ def test_evaluation_sees_the_image_as_it_is_in_the_networks_channel_order(record
     assert rgb["image"][:, 0, 0].tolist() == [200, 120, 170]
 
 
+def test_contrast_is_stretched_in_training_and_left_to_the_model_at_test(records):
+    percentiles = ("INPUT.STRETCH", "[30, 70]")
+    plain = ("INPUT.BRIGHTNESS", "(1.0, 1.0)", "INPUT.CONTRAST", "(1.0, 1.0)")
+    trained_on = starter_mapper(*percentiles, *plain)(records[0])["image"]
+    assert (trained_on == 0).float().mean() > 0.2
+    assert (trained_on == 255).float().mean() > 0.2
+    evaluated_on = starter_mapper(*percentiles, is_train=False)(records[0])["image"]
+    assert torch.equal(evaluated_on, starter_mapper(is_train=False)(records[0])["image"])
+
+
 def test_record_is_left_as_it_was(records):
     before = [dict(annotation) for annotation in records[0]["annotations"]]
     starter_mapper()(records[0])

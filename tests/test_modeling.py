@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from steatosis_d2.data.contrast import stretch_contrast
 from steatosis_d2.modeling.proposal_generator import lies_in
 
 
@@ -39,6 +40,22 @@ def test_input_is_scaled_by_its_pixel_size_where_it_is_known(mpp, scale, slim_mo
         expected = plain([image_input])[0]["instances"]
     assert len(ours) > 0
     assert torch.equal(ours.pred_boxes.tensor, expected.pred_boxes.tensor)
+
+
+def test_contrast_is_stretched_inside_the_model(slim_model):
+    """So that DefaultPredictor, which gives floats, and tiles of a slide, in bytes, agree."""
+    image = torch.randint(20, 60, (3, 64, 80), dtype=torch.uint8)
+    stretching = slim_model(41, overrides=["INPUT.STRETCH", "[1, 99]"]).eval()
+    plain = slim_model(41).eval()
+    plain.load_state_dict(stretching.state_dict())
+    with torch.no_grad():
+        ours = stretching([{"image": image.float()}, {"image": image}])
+        expected = plain([{"image": stretch_contrast(image, [1, 99])}])[0]["instances"]
+    assert len(expected) > 0
+    for result in ours:
+        assert torch.allclose(
+            result["instances"].pred_boxes.tensor, expected.pred_boxes.tensor, atol=1e-3
+        )
 
 
 def test_another_output_size_can_be_asked_for(slim_model):

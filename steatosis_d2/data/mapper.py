@@ -11,6 +11,7 @@ from steatosis_d2.data.augmentation import (
     ScaledInput,
     build_train_augmentations,
 )
+from steatosis_d2.data.contrast import stretch_contrast
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.data.label_layers import paint_layers, split_layers
 from steatosis_d2.data.scale import input_scale
@@ -31,7 +32,15 @@ class InstanceMapper:
 
     @configurable
     def __init__(
-        self, *, is_train, augmentations, image_format, scale, network_mpp, ignore_areas=True
+        self,
+        *,
+        is_train,
+        augmentations,
+        image_format,
+        scale,
+        network_mpp,
+        stretch=(),
+        ignore_areas=True,
     ):
         """
         Args:
@@ -39,6 +48,8 @@ class InstanceMapper:
             augmentations (list[Augmentation]): applied in this order, to RGB images.
             image_format (str): ``RGB`` or ``BGR``, the channel order that the network takes.
             scale, network_mpp (float): as for :func:`steatosis_d2.data.scale.input_scale`.
+            stretch (tuple[float, float]): as for
+                :func:`steatosis_d2.data.contrast.stretch_contrast`.
             ignore_areas (bool): whether crowd regions become truths of class -1; else they are
                 background, as Detectron2 has it.
         """
@@ -47,6 +58,7 @@ class InstanceMapper:
         self.image_format = image_format
         self.scale = scale
         self.network_mpp = network_mpp
+        self.stretch = stretch
         self.ignore_areas = ignore_areas
 
     @classmethod
@@ -57,6 +69,7 @@ class InstanceMapper:
             "image_format": cfg.INPUT.FORMAT,
             "scale": cfg.INPUT.SCALE,
             "network_mpp": cfg.INPUT.MPP,
+            "stretch": cfg.INPUT.STRETCH,
             "ignore_areas": cfg.INPUT.IGNORE_AREAS,
         }
 
@@ -80,6 +93,8 @@ class InstanceMapper:
         image = read_image_rgb(record["file_name"])
         _check_size(record, image)
         if self.is_train:
+            # At test the model does it, as it does the scaling.
+            image = stretch_contrast(torch.tensor(image), self.stretch).numpy()
             if not self.ignore_areas:
                 annotations = [one for one in annotations if not one.get("iscrowd")]
             layers = _paint_layers(record, annotations)
