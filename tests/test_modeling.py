@@ -118,12 +118,17 @@ def test_proposals_at_test_are_as_many_as_the_area_needs(
     assert asked == [limits]
 
 
+def random_features(model, images):
+    """Unlike those of a random network, none give two proposals the same score."""
+    return {name: torch.randn_like(one) for name, one in model.backbone(images.tensor).items()}
+
+
 def test_proposals_are_those_of_detectron2(slim_model):
     """Only the best are decoded, and the rest could not have become proposals."""
     model = slim_model(41, overrides=["MODEL.RPN.PRE_NMS_TOPK_TEST", "50"]).eval()
     images = model.preprocess_image([{"image": torch.rand(3, 96, 64) * 255} for _ in range(2)])
     with torch.no_grad():
-        features = model.backbone(images.tensor)
+        features = random_features(model, images)
         ours, _ = model.proposal_generator(images, features)
         model.proposal_generator.__class__ = RPN
         expected, _ = model.proposal_generator(images, features)
@@ -178,7 +183,7 @@ def test_without_ignored_areas_sampling_is_detectron2s(slim_model):
     images = model.preprocess_image([{"image": torch.rand(3, 64, 64) * 255}])
     results = []
     with EventStorage(), torch.no_grad():
-        features = model.backbone(images.tensor)
+        features = random_features(model, images)
         generator.nms_thresh = generator.nms_thresh_train
         for kind in (type(generator), RPN):
             generator.__class__ = kind

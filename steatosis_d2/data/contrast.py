@@ -27,7 +27,7 @@ def stretch_contrast(image, percentiles):
     levels = image.round().clamp(0, 255).to(torch.uint8)
     cumulated = torch.bincount(levels.flatten(), minlength=256).cumsum(0).double()
     ranks = torch.tensor(percentiles, device=image.device).double() / 100 * image.numel()
-    low, high = torch.searchsorted(cumulated, ranks).clamp(max=255).tolist()
+    low, high = torch.searchsorted(cumulated, ranks.clamp(min=1)).tolist()
     low = min(low, 255 - SMALLEST_RANGE)
     high = max(high, low + SMALLEST_RANGE)
     return ((levels.float() - low) * (255 / (high - low))).clamp(0, 255).round().to(torch.uint8)
