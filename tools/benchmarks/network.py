@@ -1,4 +1,4 @@
-"""A tile through R-50-FPN: ours, stock Detectron2 and torchvision, stage by stage."""
+"""A tile through R-50-FPN, ours, stock and torchvision's, by stage; and through the starter."""
 
 import contextlib
 import functools
@@ -19,6 +19,7 @@ TILE_PX = 1024
 DETECTIONS = 100
 BATCH = 4
 MATRIX_SIDE = 2048
+STARTER_MPP = 0.25  # of the tile, for the starter: a scan at 40x
 
 # stage -> where the model does it
 STAGES = {
@@ -32,7 +33,7 @@ STAGES = {
 
 def measure_network(options):
     """End to end, by stage, against the matrix-product rate of the machine, and in memory."""
-    names = ["ours", "ours in batches"]
+    names = ["ours", "ours in batches", "starter"]
     if options.compare_stock:
         names += ["ours in float32", "stock", "torchvision"]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
@@ -133,6 +134,7 @@ def build_contender(name, cfg, image_rgb):
     import torch
     from detectron2.engine import DefaultPredictor
 
+    from steatosis_d2.inference.models import MaskRCNNChoice
     from steatosis_d2.inference.predictor import MaskRCNNPredictor
 
     if name == "stock":
@@ -141,6 +143,9 @@ def build_contender(name, cfg, image_rgb):
     if name == "torchvision":
         pixels = torch.from_numpy(image_rgb.transpose(2, 0, 1).copy())
         return build_torchvision(cfg, pixels), None
+    if name == "starter":
+        starter = MaskRCNNChoice()()
+        return functools.partial(starter, [image_rgb], mpp=STARTER_MPP), starter.model
     precision = torch.float32 if name == "ours in float32" else None
     tiles = [image_rgb] * (BATCH if name == "ours in batches" else 1)
     ours = MaskRCNNPredictor(cfg, score_threshold=0.0, batch_size=len(tiles), precision=precision)
@@ -169,9 +174,12 @@ def measure_tile(workers, image_rgb, options):
     seconds = time_in_turn(runs, rounds=options.rounds)
     seconds["ours in batches"] = [s / BATCH for s in seconds["ours in batches"]]
     height, width = image_rgb.shape[:2]
-    what = f"R-50-FPN, {width} x {height} px, {DETECTIONS} detections"
+    size = f"{width} x {height} px"
     figures = []
     for name, worker in workers.items():
+        what = f"R-50-FPN, {size}, {DETECTIONS} detections"
+        if name == "starter":
+            what = f"the shipped network, {size} at {STARTER_MPP} um/px"
         memory_gb = worker.do(measure_memory)
         figures += [
             summarize("tile", f"{name}: {what}", seconds[name]),
@@ -182,10 +190,18 @@ def measure_tile(workers, image_rgb, options):
 
 def compare_with_others(seconds):
     """How many times as fast ours is, in the machine's precision and in float32."""
-    from steatosis_d2.engine.train_loop import cpu_has_bfloat16
+    from steatosis_d2.modeling.acceleration import cpu_has_bfloat16
 
     limits = {"stock": (2.8, 1.3), "torchvision": (4, 1.8)}
-    figures = []
+    figures = [
+        compare(
+            "tile",
+            "the starter: times as fast as stock R-50-FPN",
+            slower=seconds["stock"],
+            faster=seconds["starter"],
+            at_least=4,
+        )
+    ]
     for other, (at_least, at_least_float32) in limits.items():
         if cpu_has_bfloat16():
             figures.append(
