@@ -3,7 +3,8 @@
 Make a dataset of synthetic liver tiles whose fat droplets are known exactly.
 
 Of each 20 tiles one is blank glass and three are healthy: images without annotations. The
-others hold 0.5 to 50% fat, and each has a stain of its own. The same arguments give the same
+others hold 0.5 to 50% fat, and each has a stain of its own. Five are crowded with vessels, whose
+open lumina are the white that is taken for fat most easily. The same arguments give the same
 files, byte for byte.
 
 examples:
@@ -13,6 +14,7 @@ examples:
 """
 
 import argparse
+import dataclasses
 import functools
 import math
 import multiprocessing
@@ -33,7 +35,9 @@ from steatosis_d2.masks import encode_label_image
 
 DEFAULT_TILES = {"train": 60, "val": 12, "test": 12}
 SPLITS = tuple(DEFAULT_TILES)
-GLASS_TILES, HEALTHY_TILES, PERIOD = (4,), (2, 8, 14), 20  # by index, in each 20 tiles
+# By index, in each PERIOD tiles
+GLASS_TILES, HEALTHY_TILES, VESSEL_TILES, PERIOD = (4,), (2, 8, 14), (1, 6, 11, 14, 17), 20
+CROWDED = 4.0  # vessels in a 240 um square
 FAT_FRACTION = (0.005, 0.5)
 BORDER_SHARE = 0.25  # of the tiles lie at the border of the tissue
 BORDER_GLASS_FRACTION = 0.3
@@ -178,7 +182,7 @@ def make_tile(plan, *, image_folder):
 
 
 def draw_tile(plan):
-    """The tile of a plan: glass, healthy or fatty, of a stain of its own."""
+    """The tile of a plan: glass, healthy or fatty, with few or many vessels, in its own stain."""
     rng = np.random.default_rng([plan.seed, SPLITS.index(plan.split), plan.index])
     fat_fraction = math.exp(rng.uniform(*np.log(FAT_FRACTION)))
     glass_fraction = BORDER_GLASS_FRACTION if rng.uniform() < BORDER_SHARE else 0.0
@@ -189,6 +193,9 @@ def draw_tile(plan):
     liver = random_liver(
         rng, mpp=plan.mpp, fat_fraction=fat_fraction, glass_fraction=glass_fraction
     )
+    if plan.index % PERIOD in VESSEL_TILES:
+        anatomy = dataclasses.replace(liver.anatomy, vessel_density=CROWDED)
+        liver = dataclasses.replace(liver, anatomy=anatomy)
     return liver.render(top=0, left=0, height=plan.size_px, width=plan.size_px)
 
 

@@ -122,6 +122,16 @@ def test_healthy_and_glass_tiles_are_images_without_annotations(dataset, script)
     assert np.median(healthy[..., 1]) < 190 < glass.min()
 
 
+def test_some_tiles_are_crowded_with_vessels(script, monkeypatch):
+    def share_of_lumina(indices):
+        plans = [script.TilePlan("train", index, seed=3, size_px=208, mpp=1.0) for index in indices]
+        return np.mean([script.draw_tile(plan).white_not_fat.mean() for plan in plans])
+
+    monkeypatch.setattr(script, "BORDER_SHARE", 0)
+    others = set(range(script.PERIOD)) - {*script.VESSEL_TILES, *script.GLASS_TILES}
+    assert share_of_lumina(script.VESSEL_TILES) > 1.4 * share_of_lumina(others)
+
+
 def test_a_split_of_no_tiles_is_a_file_of_no_images(dataset):
     _, folder = dataset
     content = json.loads((folder / "annotations" / "instances_test.json").read_text())

@@ -31,7 +31,7 @@ class Anatomy:
         macro_share (float): 0 to 1, how much of the fat lies in droplets of 20 to 60 um.
         glass_fraction (float): 0 (none) to 1 (nothing but glass).
         tear_density (float): 0 (none) to 1 (many cracks).
-        vessel_density (float): 0 (none) to 1 (one in every 240 um square).
+        vessel_density (float): 0 (none) to 4; at 1 there is one in every 240 um square.
     """
 
     seed: int
@@ -44,7 +44,7 @@ class Anatomy:
     def __post_init__(self):
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected 0 or more.")
-        upper = {"fat_fraction": 0.5}
+        upper = {"fat_fraction": 0.5, "vessel_density": 4}
         for field in fields(self)[1:]:
             value, highest = getattr(self, field.name), upper.get(field.name, 1)
             if not 0 <= value <= highest:
@@ -216,9 +216,9 @@ def vessel_maps(anatomy, y_um, x_um):
     depth = np.full((len(y_um), len(x_um)), 9, np.float32)
     blood = np.zeros_like(depth)
     window = Window(y_um[0], x_um[0], y_um[-1], x_um[-1]).padded(VESSEL_REACH_UM)
-    ids, centre_y_um, centre_x_um = scatter(
-        anatomy.seed, "vessel", window, pitch_um=VESSEL_PITCH_UM
-    )
+    # More than one in a square: smaller squares.
+    pitch_um = VESSEL_PITCH_UM / max(1, anatomy.vessel_density) ** 0.5
+    ids, centre_y_um, centre_x_um = scatter(anatomy.seed, "vessel", window, pitch_um=pitch_um)
     present = np.flatnonzero(uniform(ids, "present") < anatomy.vessel_density)
     ragged = smooth_noise(anatomy.seed, "vessel outline", y_um, x_um, scale_um=14.0)
     for k in present:
