@@ -99,6 +99,20 @@ def test_every_output_of_one_run(write, tmp_path):
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(outputs)
 
 
+def test_kinds_of_images_are_told_apart_where_the_truths_name_them(write):
+    kinds = ("fluorescence", "histology", "fluorescence")
+    images = [image | {"group": kind} for image, kind in zip(TRUTH["images"], kinds, strict=True)]
+    predictions = write("pred.json", PREDICTED)
+    for truth, expected in (
+        (TRUTH | {"images": images}, [["fluorescence", "2", "2"], ["histology", "1", "1"]]),
+        (TRUTH, []),
+    ):
+        done = evaluate("--ground-truth", write("gt.json", truth), "--predictions", predictions)
+        assert (done.returncode, done.stderr) == (0, "")
+        _, _, by_kind = done.stdout.partition("By kind of image")
+        assert [line.split()[:3] for line in by_kind.splitlines()[2:]] == expected
+
+
 def test_several_predictions_make_table_1(write, tmp_path):
     truth = write("gt.json", TRUTH)
     files = [f"ResNet41={write('r41.json', PREDICTED)}", write("perfect.json", TRUTH)]

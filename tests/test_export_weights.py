@@ -77,8 +77,12 @@ def test_shipped_weights_have_an_address_for_detectron2(shipped, checkpoint):
 
 
 def test_address_of_a_config_without_weights_is_an_error(shipped):
-    with pytest.raises(InputError, match=r"no weights ship for the config 'nucleus/starter.yaml'"):
-        SafeCheckpointer(torch.nn.Linear(1, 1)).load("steatosis-d2://nucleus/starter.yaml")
+    with pytest.raises(
+        InputError, match=r"no weights ship for the config 'nucleus/mask_rcnn_R_50_FPN.yaml'"
+    ):
+        SafeCheckpointer(torch.nn.Linear(1, 1)).load(
+            "steatosis-d2://nucleus/mask_rcnn_R_50_FPN.yaml"
+        )
 
 
 def test_damaged_weights_are_refused(shipped, checkpoint):

@@ -44,8 +44,9 @@ def fat_pixels(instances, shape):
     return fat
 
 
-def test_file_is_small_and_its_card_tells_which_it_is():
-    weights = Path(model_zoo.get_weights(STARTER))
+@pytest.mark.parametrize("config", [STARTER, "nucleus/starter.yaml"])
+def test_file_is_small_and_its_card_tells_which_it_is(config):
+    weights = Path(model_zoo.get_weights(config))
     assert weights.stat().st_size < 20e6
     card = weights.with_suffix(".md").read_text()
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in card

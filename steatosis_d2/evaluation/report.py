@@ -4,8 +4,9 @@ import csv
 
 from tabulate import tabulate
 
-from steatosis_d2.evaluation.evaluate import CLINICAL_FIGURES
-from steatosis_d2.evaluation.metrics import IOU_THRESHOLDS
+from steatosis_d2.evaluation.evaluate import CLINICAL_FIGURES, MATCH_IOU
+from steatosis_d2.evaluation.matching import pool_matches
+from steatosis_d2.evaluation.metrics import IOU_THRESHOLDS, instance_metrics
 from steatosis_d2.files import replace_when_done
 
 # Heading -> group and name of the figure. The first four are the columns of Table 1 in Guo et al.
@@ -70,8 +71,23 @@ def format_table(evaluation):
             "Protocol of Guo et al. 2019, mean over images\n" + _table(metrics["paper"].items()),
             "Clinical: mean and standard deviation over images\n"
             + _table([*counts, *spread], headers=["", "mean", "sd"]),
+            *_tables_by_kind(evaluation.images),
         ]
     )
+
+
+def _tables_by_kind(images):
+    """One table, or none where the truths tell no kinds."""
+    kinds = sorted({image.group for image in images if image.group})
+    rows = []
+    for kind in kinds:
+        matches = [image.match for image in images if image.group == kind]
+        pooled = pool_matches(matches)
+        figures = instance_metrics(pooled, iou_threshold=MATCH_IOU)
+        names = ("precision", "recall", "f1", "pq", "mean_matched_iou")
+        rows.append([kind, len(matches), pooled.n_truths, *(figures[name] for name in names)])
+    headers = ["", "images", "truths", "precision", "recall", "F1", "PQ", "mean matched IoU"]
+    return ["By kind of image, one to one at IoU 0.50\n" + _table(rows, headers)] if rows else []
 
 
 def format_table_1(evaluations):

@@ -15,6 +15,10 @@ _SHIPPED_WEIGHTS = {
         "liver_starter.pth",
         "410710e860636c586e01f859a5d5dcd8538c505fc1eefedd5a534b9fc6823d44",
     ),
+    "nucleus/starter.yaml": (
+        "nucleus_starter.pth",
+        "3c5ec20f159584944f58087c6b88eaca1fe7348304a1cebda6c8f70f4b0fbdc7",
+    ),
 }
 
 
