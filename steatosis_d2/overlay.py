@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from steatosis_d2.data.microscopy import is_dark_field
 from steatosis_d2.masks import decode_mask
 
 # Both stand out from pink tissue, violet nuclei and white droplets.
@@ -11,6 +12,27 @@ PREDICTED_RGB = (0, 140, 60)
 TRUE_RGB = (255, 200, 0)
 DROPPED_RGB = (230, 80, 0)
 IGNORED_RGB = (110, 110, 110)
+# Grey levels; fewer are not spread to the full, which would show the noise of an empty field.
+_SMALLEST_RANGE = 16
+
+
+def show_dark_field(picture_rgb):
+    """
+    A picture to be looked at: fluorescence is often stored too dark for the eye.
+
+    Args:
+        picture_rgb (ndarray): uint8, shape (H, W, 3).
+
+    Returns:
+        ndarray: of the same kind; in a dark field the grey levels of nearly all pixels are spread
+        over the whole range, any other picture is returned as it is.
+    """
+    sample_rgb = picture_rgb[::4, ::4]
+    if not is_dark_field(sample_rgb):
+        return picture_rgb
+    low, high = np.percentile(sample_rgb, (0.5, 99.8))
+    spread = (np.arange(256) - low) * (255 / max(high - low, _SMALLEST_RANGE))
+    return cv2.LUT(picture_rgb, np.clip(spread, 0, 255).astype(np.uint8))
 
 
 def draw_outlines(image_rgb, rles, *, color_rgb, thickness_px=1):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from steatosis_d2.overlay import PREDICTED_RGB, draw_outline
+from steatosis_d2.overlay import PREDICTED_RGB, draw_outline, show_dark_field
 
 OVERVIEW_PX = 640
 # Smaller outlines only darken the overview.
@@ -99,7 +99,7 @@ def draw_gallery_picture(slide, instance):
     left = instance.left + (width - side) // 2
     top = instance.top + (height - side) // 2
     scale = min(1.0, _GALLERY_PX / side)
-    window_rgb = slide.read_region(left, top, side, side, scale=scale)
+    window_rgb = show_dark_field(slide.read_region(left, top, side, side, scale=scale))
     picture_rgb = cv2.resize(window_rgb, (_GALLERY_PX,) * 2, interpolation=cv2.INTER_CUBIC)
     mask = cv2.resize(
         instance.crop.astype(np.uint8),

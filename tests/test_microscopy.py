@@ -6,7 +6,13 @@ import json
 import numpy as np
 import pytest
 
-from steatosis_d2.data.microscopy import BRIGHT_FIELD, FLUORESCENCE, HISTOLOGY, tell_microscopy
+from steatosis_d2.data.microscopy import (
+    BRIGHT_FIELD,
+    FLUORESCENCE,
+    HISTOLOGY,
+    is_dark_field,
+    tell_microscopy,
+)
 
 
 def image_of(background, nuclei):
@@ -26,6 +32,13 @@ def image_of(background, nuclei):
 )
 def test_kind_follows_from_colour_and_background(background, nuclei, kind):
     assert tell_microscopy(image_of(background, nuclei)) == kind
+
+
+def test_a_coloured_dark_field_is_one_too():
+    blue = np.zeros((8, 8, 3), np.uint8)
+    blue[..., 2] = 60
+    assert is_dark_field(blue)
+    assert not is_dark_field(255 - blue)
 
 
 @pytest.mark.slow

@@ -86,6 +86,8 @@ def test_outputs_speak_of_nuclei(tmp_path, run_script):
     assert [category["name"] for category in predictions["categories"]] == ["nucleus"]
     assert len(predictions["annotations"]) == PER_SIDE**2
     assert predictions["info"]["model"]["weights"] == "nucleus_starter.pth"
+    overlay_rgb = np.asarray(Image.open(tmp_path / "out" / "field_overlay.png"))
+    assert picture.max() < 30 < 200 < overlay_rgb.max(), "what is too dark to see is shown"
     summary = (tmp_path / "out" / "summary.csv").read_text()
     assert ",nuclei," in summary
     assert "fat" not in summary

@@ -40,11 +40,12 @@ GROUPS = {
     "labels": labels.MEASURES,
     "outputs": outputs.MEASURES,
     "slides": slides.MEASURES,
+    "scaling": slides.SCALING_MEASURES,
     "simulation": slides.SIMULATION_MEASURES,
     "accuracy": accuracy.MEASURES,
 }
-# One takes long, the other needs data and weights.
-ONLY_IF_ASKED_FOR = ("simulation", "accuracy")
+# Two take long, the third needs data and weights.
+ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy")
 
 
 def parse_arguments():
@@ -60,7 +61,7 @@ def parse_arguments():
         default=[group for group in GROUPS if group not in ONLY_IF_ASKED_FOR],
         metavar="GROUP",
         help=f"what to measure, of: {', '.join(GROUPS)} "
-        f"(default: all but {' and '.join(ONLY_IF_ASKED_FOR)})",
+        f"(default: all but {', '.join(ONLY_IF_ASKED_FOR)})",
     )
     parser.add_argument(
         "--compare", choices=["stock"], help="measure stock Detectron2 and torchvision as well"

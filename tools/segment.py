@@ -18,7 +18,7 @@ from steatosis_d2.errors import InputError, exit_cleanly
 from steatosis_d2.filters import Rule, check_units, parse_rules
 from steatosis_d2.grading import Calibration, read_calibration
 from steatosis_d2.inference import engine
-from steatosis_d2.inference.models import BATCH_SIZE, ClumpSplitChoice, MaskRCNNChoice
+from steatosis_d2.inference.models import ClumpSplitChoice, MaskRCNNChoice
 from steatosis_d2.inference.outputs import write_run_outputs, write_slide_outputs
 from steatosis_d2.inference.plan import OVERLAP_PX, TILE_PX, Tiling, name_inputs, plan_slide
 from steatosis_d2.inference.roi import read_regions
@@ -225,8 +225,8 @@ def add_speed_options(group):
         "--batch-size",
         type=positive_integer,
         metavar="N",
-        help=f"tiles that go through the network together (default: {BATCH_SIZE}; fewer need less "
-        "memory, more pay on a GPU)",
+        help="tiles that go through the network together (default: 1 on a CPU, 8 on a GPU, where "
+        "more may be faster and need more memory)",
     )
 
 
@@ -258,7 +258,7 @@ def choose_model(arguments):
         config_file=arguments.config_file,
         weights=arguments.weights,
         score_threshold=arguments.score_threshold,
-        batch_size=arguments.batch_size or BATCH_SIZE,
+        batch_size=arguments.batch_size,
         overrides=tuple(word for pair in arguments.set or () for word in pair),
     )
 

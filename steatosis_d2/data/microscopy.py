@@ -1,10 +1,11 @@
-"""What kind of microscopy an image of nuclei comes from, by its colours."""
+"""What kind of microscopy an image comes from, by its colours."""
 
 import numpy as np
 
 # BBBC038's grey images have equal channels; its stained ones differ by more than 20 on average.
 _MAX_GREY_CHROMA = 5
-# Fluorescence has a black background (median below 60 there), bright field a light one (above 140).
+# Fluorescence has a black background (median below 60 there), bright field a light one (above 140),
+# and so have slides with their stains (150 in the darkest seen).
 _MAX_DARK_MEDIAN = 100
 
 FLUORESCENCE = "fluorescence"
@@ -30,4 +31,17 @@ def tell_microscopy(image_rgb):
     chroma = image_rgb.max(axis=2).astype(int) - image_rgb.min(axis=2)
     if chroma.mean() > _MAX_GREY_CHROMA:
         return HISTOLOGY
-    return FLUORESCENCE if np.median(image_rgb) < _MAX_DARK_MEDIAN else BRIGHT_FIELD
+    return FLUORESCENCE if is_dark_field(image_rgb) else BRIGHT_FIELD
+
+
+def is_dark_field(image_rgb):
+    """
+    Whether most of an image is dark, as in fluorescence.
+
+    Args:
+        image_rgb (ndarray): uint8, shape (H, W, 3).
+
+    Returns:
+        bool: True for light on dark, whatever its colour.
+    """
+    return bool(np.median(image_rgb.max(axis=2)) < _MAX_DARK_MEDIAN)

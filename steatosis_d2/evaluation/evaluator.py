@@ -150,7 +150,7 @@ class SteatosisEvaluator(DatasetEvaluator):
 
     def _warn_of_cap(self, images, detections_by_image):
         cap = self._detections_per_image
-        full = [i["file_name"] for i in images if len(detections_by_image[i["id"]]) == cap]
+        full = [i["file_name"] for i in images if len(detections_by_image[i["id"]]) >= cap]
         if full:
             logger.warning(
                 "%d of %d images reached the cap of %d detections, the first is '%s'; there may be "

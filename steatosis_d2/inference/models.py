@@ -10,8 +10,6 @@ from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import PRESETS, choose_parameters
 
 STARTER = "liver/starter.yaml"
-# The layers of a few tiles together are large enough to keep all cores busy.
-BATCH_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -24,14 +22,15 @@ class MaskRCNNChoice:
         weights (str or None): checkpoint; None is the one that ships for the config, or else
             the one that the config names.
         score_threshold (float or None): lowest score that is kept; None is the config's.
-        batch_size (int): tiles that go through the network together.
+        batch_size (int or None): tiles that go through the network together; None is what is
+            best on the device.
         overrides (tuple[str, ...]): config ``KEY VALUE`` pairs in one flat list.
     """
 
     config_file: str | None = None
     weights: str | None = None
     score_threshold: float | None = None
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None
     overrides: tuple[str, ...] = ()
 
     def __call__(self):

@@ -18,7 +18,7 @@ from steatosis_d2.geojson import detection_feature, open_feature_collection, ope
 from steatosis_d2.instance import Instance
 from steatosis_d2.masks import encode_strip
 from steatosis_d2.morphology import measure_instances
-from steatosis_d2.overlay import DROPPED_RGB, PREDICTED_RGB, draw_outline
+from steatosis_d2.overlay import DROPPED_RGB, PREDICTED_RGB, draw_outline, show_dark_field
 from steatosis_d2.polygons import trace_outlines
 from steatosis_d2.strip import split_in_batches, stack_instances
 
@@ -79,7 +79,7 @@ def write_slide_outputs(
     gallery = report_pictures.choose_gallery(select_kept(table), size=report.GALLERY_SIZE)
     wanted = {row for rows in gallery.values() for row in rows}
     # A slide without a pyramid is read whole for this, so it is read once.
-    picture_rgb = slide.thumbnail(OVERLAY_PX)
+    picture_rgb = show_dark_field(slide.thumbnail(OVERLAY_PX))
     plain_rgb = report_pictures.shrink(picture_rgb, report_pictures.OVERVIEW_PX)
     overview_rgb = plain_rgb.copy()
     shown = _write_instances(

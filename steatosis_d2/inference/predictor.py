@@ -18,6 +18,7 @@ from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
 from steatosis_d2.instance import Instance
 from steatosis_d2.modeling.acceleration import accelerate, choose_precision, keep_freed_memory
+from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mask_crops import paste_crops
 
 logger = logging.getLogger(__name__)
@@ -33,13 +34,14 @@ class MaskRCNNPredictor:
         model (GeneralizedRCNN): the network, as it was rebuilt.
     """
 
-    def __init__(self, cfg, *, score_threshold=None, batch_size=1, precision=None):
+    def __init__(self, cfg, *, score_threshold=None, batch_size=None, precision=None):
         """
         Args:
             cfg (CfgNode): with ``MODEL.WEIGHTS``; left as it is.
             score_threshold (float or None): lowest score that is kept; None means
                 ``cfg.TEST.SCORE_THRESHOLD``.
-            batch_size (int): number of tiles that go through the network together.
+            batch_size (int or None): number of tiles that go through the network together; None
+                means what is best on the device.
             precision (torch.dtype or None): to multiply in; None means the fastest that the
                 device has, :func:`~.acceleration.choose_precision`.
 
@@ -54,13 +56,13 @@ class MaskRCNNPredictor:
         if score_threshold is None:
             score_threshold = cfg.TEST.SCORE_THRESHOLD
         self.score_threshold = score_threshold
-        self.batch_size = batch_size
         self.category = cfg.MODEL.CATEGORY
         self._detections_per_tile = cfg.TEST.DETECTIONS_PER_IMAGE
         self._has_warned = False
         self._weights = cfg.MODEL.WEIGHTS
         self._image_format = cfg.INPUT.FORMAT
         model = load_model(cfg, score_threshold=score_threshold)
+        self.batch_size = batch_size or choose_batch_size(model.device)
         precision = precision or choose_precision(model.device)
         self._precision_name = str(precision).removeprefix("torch.")
         self.model = accelerate(model, precision=precision)
@@ -119,12 +121,14 @@ class MaskRCNNPredictor:
 
     def _warn_of_cap(self, outputs):
         """Say, once, that a tile may hold more than the network may report."""
-        if not self._has_warned and any(len(o) >= self._detections_per_tile for o in outputs):
+        caps = (scale_with_area(self._detections_per_tile, [one.image_size]) for one in outputs)
+        full = [cap for cap, one in zip(caps, outputs, strict=True) if len(one) >= cap]
+        if full and not self._has_warned:
             self._has_warned = True
             logger.warning(
                 "A tile reached the cap of %d detections: some of its instances may be missing. "
                 "Use smaller tiles (--tile-px), or raise TEST.DETECTIONS_PER_IMAGE.",
-                self._detections_per_tile,
+                full[0],
             )
 
     def _to_tensors(self, images_rgb):
@@ -134,6 +138,20 @@ class MaskRCNNPredictor:
             torch.from_numpy(np.ascontiguousarray(image_rgb[:, :, ::step].transpose(2, 0, 1)))
             for image_rgb in images_rgb
         ]
+
+
+def choose_batch_size(device):
+    """
+    How many tiles to put through a network together.
+
+    Args:
+        device (torch.device): where it runs.
+
+    Returns:
+        int: enough to fill a GPU; on a CPU one, since the layers of one tile keep all cores busy,
+        and each further one takes its share of memory.
+    """
+    return 8 if device.type == "cuda" else 1
 
 
 def batch_by_size(images, *, batch_size):

@@ -15,6 +15,7 @@ import numpy as np
 import shapely
 from skimage import morphology
 
+from steatosis_d2.data.microscopy import is_dark_field
 from steatosis_d2.errors import InputError
 
 # The widest droplets outlined by an expert on 345 tiles are 65 um wide; central veins are up to
@@ -27,9 +28,6 @@ INK_UM = 40.0
 # The mean optical density of 12 um cells of expert-annotated tiles has two peaks, glass at 0.02
 # and tissue at 0.3, and few cells between 0.06 and 0.12.
 GLASS_OD = 0.08
-# Pictures of fluorescence are darker than this, in 8 bits, over most of their area, and pictures in
-# bright field are not. The darkest of the latter that were seen have a median of 150.
-DARK_FIELD = 100
 # Between 20x and 40x. It decides only how coarse the mask of a slide without pixel size is.
 _UM_PER_PX_OF_UNKNOWN = 1 / 3
 
@@ -145,7 +143,7 @@ def _whole_and_rest(length, cell_px):
 
 def _classify(cells_rgb, *, cell_um):
     """Tissue or not, for each cell; a dark field has neither glass nor ink: all of it counts."""
-    if np.median(cells_rgb.max(axis=-1)) < DARK_FIELD:
+    if is_dark_field(cells_rgb):
         return np.ones(cells_rgb.shape[:2], bool)
     density = _optical_density(cells_rgb)
     stained = density.max(axis=-1) > GLASS_OD

@@ -10,9 +10,11 @@ from steatosis_d2.modeling.resnet import (  # noqa: E402
     build_steatosis_resnet_backbone,
     build_steatosis_resnet_fpn_backbone,
 )
+from steatosis_d2.modeling.roi_heads import SteatosisROIHeads  # noqa: E402
 
 __all__ = [
     "ScaledInputRCNN",
+    "SteatosisROIHeads",
     "SteatosisRPN",
     "build_steatosis_resnet_backbone",
     "build_steatosis_resnet_fpn_backbone",

@@ -9,6 +9,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import StandardROIHeads
 from torch import nn
 
+from steatosis_d2.modeling.roi_heads import SteatosisROIHeads
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
 
 # From glibc's malloc.h
@@ -62,7 +63,7 @@ def accelerate(model, *, precision):
     Rebuild a network for inference, in place; it cannot be trained further.
 
     Batch normalisation becomes part of the convolutions, which run with channels last. A network
-    with other heads than Detectron2's ``StandardROIHeads`` is left at that, in float32.
+    with other heads than ours or Detectron2's ``StandardROIHeads`` is left at that, in float32.
 
     Args:
         model (GeneralizedRCNN): with its weights, in evaluation mode.
@@ -77,7 +78,7 @@ def accelerate(model, *, precision):
         if isinstance(module, nn.ReLU):
             module.inplace = True
     model.to(memory_format=torch.channels_last)
-    if type(model.roi_heads) is StandardROIHeads:
+    if type(model.roi_heads) in (StandardROIHeads, SteatosisROIHeads):
         multiply_in(model, precision)
         if model.device.type == "cpu":
             pool_channels_last(model.roi_heads)

@@ -8,9 +8,8 @@ from detectron2.structures import Boxes
 from torch.nn import functional
 
 from steatosis_d2.data.mapper import IGNORED_CLASS
+from steatosis_d2.modeling.limits import scale_with_area
 
-# Side of the image up to which the configured numbers of proposals hold at test, in px.
-REFERENCE_SIDE_PX = 1024
 # A box lies in an ignored area if most of it does, as in the evaluation.
 IGNORED_SHARE = 0.5
 
@@ -99,11 +98,8 @@ class SteatosisRPN(RPN):
 
     def _limits(self, image_sizes):
         """Most proposals before (a level) and after non-maximum suppression."""
-        area_px = max((height * width for height, width in image_sizes), default=0)
-        factor = 1 if self.training else max(1, area_px / REFERENCE_SIDE_PX**2)
-        return tuple(
-            round(factor * topk[self.training]) for topk in (self.pre_nms_topk, self.post_nms_topk)
-        )
+        caps = [topk[self.training] for topk in (self.pre_nms_topk, self.post_nms_topk)]
+        return caps if self.training else [scale_with_area(cap, image_sizes) for cap in caps]
 
 
 def ignored_area(truths):

@@ -30,6 +30,7 @@ SMALL_SIDE_PX, LARGE_SIDE_PX = 10_000, 40_000
 # The slide of the simulation: 36% of it tissue, the rest glass around it.
 SIMULATED_SIDE_PX, SIMULATED_GLASS_PX = 100_000, 20_000
 TISSUE_SIDE_PX, TISSUE_MPP = 4096, 0.5
+TILE_SIDES_PX = (256, 512, 1024, 2048)
 BLOCK_PX = 1024
 COUNTED_BLOCK_PX = 4160
 # tools/estimate_costs.py looks for figures of this stage.
@@ -125,7 +126,7 @@ class AllOutputs:
         self.instances, self.tissue_px = row["droplets"], segmented.tissue.area_px
 
 
-def segment_slide(path, make_model, outputs, *, report=lambda progress: None):
+def segment_slide(path, make_model, outputs, *, tiling=None, report=lambda progress: None):
     """Segment one slide as tools/segment.py does; the process's own figures."""
     make_model = Timed(make_model)
     item = SlideInput(path, path.name, path.stem)
@@ -139,7 +140,7 @@ def segment_slide(path, make_model, outputs, *, report=lambda progress: None):
             make_model=make_model,
             facts=facts,
             executor=executor,
-            tiling=Tiling(),
+            tiling=tiling or Tiling(),
             parameters={},
             folder=journals,
             outputs=outputs,
@@ -167,10 +168,10 @@ def segment_slide(path, make_model, outputs, *, report=lambda progress: None):
     )
 
 
-def segment_file(path, make_model):
+def segment_file(path, make_model, tiling=None):
     """A slide in a file, with all outputs, which are deleted."""
     with tempfile.TemporaryDirectory() as folder:
-        return segment_slide(path, make_model, AllOutputs(Path(folder)))
+        return segment_slide(path, make_model, AllOutputs(Path(folder)), tiling=tiling)
 
 
 def write_disks(path, side_px):
@@ -182,32 +183,48 @@ def write_tissue(path):
 
 
 def measure_scaling(_options):
-    """Memory and time of a slide beside those of one with 16 times its area."""
+    """What the engine takes for a slide beside one with 16 times its area, and for its files."""
+    figures, large, reading = compare_sizes(ColorModel, "a perfect stand-in for the model")
+    rest = (large.core_seconds - large.model_core_seconds) / large.tissue_megapixels - reading
+    return [*figures, Figure(MEGAPIXEL, "merging and outputs", rest, "s")]
+
+
+def measure_starter_scaling(_options):
+    """The same as a user has it, with the network that ships."""
+    figures, _, _ = compare_sizes(MaskRCNNChoice(), "the starter model")
+    return figures
+
+
+def compare_sizes(make_model, what):
+    """
+    Memory and time of a slide of disks beside those of one with 16 times its area.
+
+    Returns:
+        tuple: figures; Run of the large slide; core seconds of reading a megapixel of it.
+    """
     runs = {}
     with tempfile.TemporaryDirectory() as folder:
         for side in (SMALL_SIDE_PX, LARGE_SIDE_PX):
             path = Path(folder, f"disks_{side}.tif")
             run_alone(write_disks, path, side)
-            runs[side] = run_alone(segment_file, path, ColorModel)
+            runs[side] = run_alone(segment_file, path, make_model)
         reading = run_alone(time_reading, path)
     small, large = runs.values()
     figures = []
     for side, run in runs.items():
         stage = f"{side} x {side} px"
-        what = f"{run.instances} droplets, a perfect stand-in for the model, all outputs"
+        run_by = f"{run.instances} droplets, {what}, all outputs"
         figures += [
-            Figure(stage, what, run.seconds, "s"),
+            Figure(stage, run_by, run.seconds, "s"),
             Figure(stage, "core time of a megapixel of tissue", per_megapixel(run), "s"),
             Figure(stage, "peak memory of the process", run.peak_gb, "GB", at_most=2.5),
         ]
     memory, seconds = large.peak_gb / small.peak_gb, per_megapixel(large) / per_megapixel(small)
-    rest = (large.core_seconds - large.model_core_seconds) / large.tissue_megapixels - reading
-    return [
-        *figures,
-        Figure("16 x the area", "peak memory", memory, "x", at_most=1.1),
-        Figure("16 x the area", "core time of a megapixel", seconds, "x", at_most=1.15),
-        Figure(MEGAPIXEL, "merging and outputs", rest, "s"),
+    figures += [
+        Figure("16 x the area", f"peak memory, {what}", memory, "x", at_most=1.1),
+        Figure("16 x the area", f"core time of a megapixel, {what}", seconds, "x", at_most=1.15),
     ]
+    return figures, large, reading
 
 
 def time_reading(path):
@@ -245,6 +262,25 @@ def measure_starter(_options):
         Figure(stage, "peak memory of the process", run.peak_gb, "GB"),
         Figure(MEGAPIXEL, "reading", reading, "s"),
         Figure(MEGAPIXEL, "all, with the starter model", per_megapixel(run), "s"),
+    ]
+
+
+def measure_tile_sizes(_options):
+    """How much the number of droplets depends on the tiles, with the network that ships."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tissue.tif")
+        run_alone(write_tissue, path)
+        counts = {
+            tile_px: run_alone(
+                segment_file, path, MaskRCNNChoice(), Tiling(tile_px=tile_px)
+            ).instances
+            for tile_px in TILE_SIDES_PX
+        }
+    stage, usual = "starter model", counts[Tiling().tile_px]
+    difference = max(abs(count / usual - 1) for count in counts.values())
+    return [
+        *(Figure(stage, f"tiles of {px} px", count, "droplets") for px, count in counts.items()),
+        Figure(stage, "largest difference from the usual tiles", 100 * difference, "%", at_most=1),
     ]
 
 
@@ -357,5 +393,6 @@ def count_and_sum(instances):
     return number, total
 
 
-MEASURES = (measure_scaling, measure_starter, measure_clump_split)
+MEASURES = (measure_scaling, measure_starter, measure_tile_sizes, measure_clump_split)
+SCALING_MEASURES = (measure_starter_scaling,)
 SIMULATION_MEASURES = (measure_simulation,)

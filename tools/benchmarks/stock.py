@@ -14,6 +14,7 @@ def as_stock(cfg):
     cfg = cfg.clone()
     cfg.MODEL.META_ARCHITECTURE = "GeneralizedRCNN"
     cfg.MODEL.PROPOSAL_GENERATOR.NAME = "RPN"
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
     return cfg
 
 
