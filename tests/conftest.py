@@ -11,9 +11,13 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from screening_actions import write_labels_file
 
 from steatosis_d2 import masks
 from steatosis_d2.data import coco
+from steatosis_d2.screening.labels import read_labels
+from steatosis_d2.screening.log import DecisionLog
+from steatosis_d2.screening.screening import Screening
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -158,3 +162,23 @@ def tiny_training(disks):
         *("INPUT.CROP.SIZE", "[64, 64]", "SOLVER.IMS_PER_BATCH", "2"),
         *("DATALOADER.NUM_WORKERS", "1", "SEED", "1"),
     ]
+
+
+@pytest.fixture
+def label_file(tmp_path):
+    """Labels to be screened, as they were read."""
+    return read_labels(write_labels_file(tmp_path / "labels.json"))
+
+
+@pytest.fixture
+def open_screening(tmp_path, label_file):
+    """A function that opens the decisions anew, as a restarted server does."""
+    return lambda: Screening(
+        label_file, DecisionLog(tmp_path / "decisions.sqlite", label_file, create=True)
+    )
+
+
+@pytest.fixture
+def screening(open_screening):
+    """Decisions on these labels, none yet."""
+    return open_screening()
