@@ -4,8 +4,6 @@ import copy
 import hashlib
 import itertools
 import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -262,27 +260,6 @@ def test_precision_fits_the_device():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone is told to")
-@pytest.mark.parametrize(("call", "kept_mb"), [("", 0), ("keep_freed_memory()", 128)])
-def test_freed_memory_is_kept(call, kept_mb):
-    """In a process of its own: 128 MB are freed, and stay with it or go back to the system."""
-    code = f"""
-from pathlib import Path
-import numpy as np
-from steatosis_d2.modeling.acceleration import keep_freed_memory
-
-def resident_mb():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-
-{call}
-before = resident_mb()
-block = np.ones(2**27, np.uint8)
-del block
-print(resident_mb() - before)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) == pytest.approx(kept_mb, abs=32)
-
-
 @pytest.mark.parametrize("output_size", [7, (4, 6)])
 @pytest.mark.parametrize(
     ("pooler_type", "sampling_ratio"), [("ROIAlignV2", 0), ("ROIAlignV2", 2), ("ROIAlign", 0)]

@@ -212,7 +212,7 @@ def add_speed_options(group):
         type=positive_integer,
         default=TILE_PX,
         metavar="N",
-        help="side of a tile (default: %(default)s)",
+        help="longest side of a tile, in px (default: %(default)s)",
     )
     group.add_argument(
         "--overlap-px",

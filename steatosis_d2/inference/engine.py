@@ -23,6 +23,7 @@ from steatosis_d2.inference.pyramid import Slide
 from steatosis_d2.inference.slide import open_slide
 from steatosis_d2.inference.slide_run import INSTANCES, SegmentedSlide, SlideRun, is_finished
 from steatosis_d2.inference.tiles import Tile
+from steatosis_d2.memory import release_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ def segment_slides(
                 run.take(future.result())
                 progress.n_done += len(run.batches[run.n_finished - 1])
             else:
+                release_freed_memory()
                 outputs.write(_as_segmented(run, facts, parameters), run.folder)
                 run.finish()
         if future is None:

@@ -69,7 +69,7 @@ class Tiling:
 
     Attributes:
         mpp (float or None): um/px that wins over what the slides state.
-        tile_px (int): side of a tile, in px of level 0.
+        tile_px (int): longest side of a tile, in px of level 0.
         overlap_px (int): least that neighbouring tiles share.
         regions (shapely geometry or None): where to look, in px of level 0.
     """

@@ -45,12 +45,12 @@ def plan_tiles(width, height, *, tile_px, overlap_px, tissue=None):
     """
     Windows of one size that cover a slide, row by row.
 
-    They are spread evenly, so that none is a sliver at the slide's end: neighbours share
-    ``overlap_px`` or somewhat more.
+    They are no larger than it takes that many to cover it, and spread evenly: none is a sliver at
+    the slide's end, and nothing is looked at more often than the overlap asks for.
 
     Args:
         width, height (int): of the slide, in px of level 0.
-        tile_px (int): side of a window; a slide that is smaller is one window of its own size.
+        tile_px (int): longest side of a window; a slide that is smaller is one window.
         overlap_px (int): least that neighbours share, in px.
         tissue (TissueMask or None): windows without tissue are left out.
 
@@ -62,25 +62,28 @@ def plan_tiles(width, height, *, tile_px, overlap_px, tissue=None):
 
     Example:
         >>> [tile.left for tile in plan_tiles(2000, 512, tile_px=1024, overlap_px=128)]
-        [0, 488, 976]
+        [0, 624, 1248]
     """
     if not MIN_OVERLAP_PX <= overlap_px <= tile_px // 2:
         raise ValueError(
             f"tiles of {tile_px} px overlap by {overlap_px} px; expected {MIN_OVERLAP_PX} px to "
             "half a tile."
         )
+    columns = _divide(width, tile_px, overlap_px)
     windows = (
-        (left, top, min(left + tile_px, width), min(top + tile_px, height))
-        for top in _starts(height, tile_px, overlap_px)
-        for left in _starts(width, tile_px, overlap_px)
+        (left, top, right, bottom)
+        for top, bottom in _divide(height, tile_px, overlap_px)
+        for left, right in columns
     )
     with_tissue = (box for box in windows if tissue is None or tissue.overlaps(*box))
     return [Tile(index, *box) for index, box in enumerate(with_tissue)]
 
 
-def _starts(length, tile_px, overlap_px):
-    """First px of each window along one axis."""
+def _divide(length, tile_px, overlap_px):
+    """First px of each window along one axis, and the px after its last."""
     if length <= tile_px:
-        return [0]
+        return [(0, length)]
     count = math.ceil((length - overlap_px) / (tile_px - overlap_px))
-    return np.linspace(0, length - tile_px, count).round().astype(int).tolist()
+    side = math.ceil((length - overlap_px) / count) + overlap_px
+    starts = np.linspace(0, length - side, count).round().astype(int).tolist()
+    return [(start, start + side) for start in starts]

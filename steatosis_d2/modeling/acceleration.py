@@ -1,7 +1,5 @@
 """A trained Mask R-CNN rebuilt for fast inference: the same network, up to rounding."""
 
-import ctypes
-import platform
 from functools import partial
 
 import torch
@@ -11,9 +9,6 @@ from torch import nn
 
 from steatosis_d2.modeling.roi_heads import SteatosisROIHeads
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
-
-# From glibc's malloc.h
-MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_MAX = -1, -4
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 
@@ -42,20 +37,6 @@ def cpu_has_bfloat16():
         bool: True with AVX512-BF16, which AMX processors have as well.
     """
     return torch.cpu._is_avx512_bf16_supported()
-
-
-def keep_freed_memory():
-    """
-    Let this process keep the memory that it frees, where the C library is glibc.
-
-    A layer's features are tens of megabytes, which glibc by itself maps and unmaps again and
-    again, and the system fills with zeros each time. Kept, at most a gigabyte, they cost a tenth
-    of the network's time less, and the peak stays where it was.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(MALLOPT_MMAP_MAX, 0)
-        libc.mallopt(MALLOPT_TRIM_THRESHOLD, 2**30)
 
 
 def accelerate(model, *, precision):
