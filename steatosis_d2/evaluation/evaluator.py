@@ -150,6 +150,8 @@ class SteatosisEvaluator(DatasetEvaluator):
 
     def _warn_of_cap(self, images, detections_by_image):
         cap = self._detections_per_image
+        if cap is None:
+            return
         full = [i["file_name"] for i in images if len(detections_by_image[i["id"]]) >= cap]
         if full:
             logger.warning(
