@@ -50,10 +50,12 @@ def test_exif_rotation_is_applied(tmp_path):
     assert read_image_rgb(tmp_path / "a.jpg").shape == (4, 3, 3)
 
 
-def test_12_bit_image_in_16_bit_file_is_warned_about(tmp_path, caplog):
-    Image.fromarray(filled(4095, dtype=np.uint16)).save(tmp_path / "a.png")
-    read_image_rgb(tmp_path / "a.png")
-    assert "a.png' is stored with 16 bits but uses 12 or fewer" in caplog.text
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_12_bits_in_a_16_bit_file_keep_their_contrast(tmp_path, suffix):
+    stored = np.array([[0, 16, 1600, 4095]], np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stored)
+    Image.fromarray(stored).save(tmp_path / "a.png")
+    assert read_image_rgb(tmp_path / f"a.{suffix}")[0, :, 0].tolist() == [0, 1, 100, 255]
 
 
 def test_path_as_text(tmp_path):
@@ -97,10 +99,10 @@ def test_32_bit_image_is_an_error(tmp_path, value, dtype):
         read_image_rgb(tmp_path / "a.tif")
 
 
-def test_16_bit_image_with_small_values_is_scaled_like_any_other(tmp_path):
+def test_12_bit_image_with_small_values_is_scaled_like_any_other(tmp_path):
     """One with no value above 255 was left unscaled, so neighbours of one slide differed."""
     Image.fromarray(filled(255, dtype=np.uint16)).save(tmp_path / "a.png")
-    assert (read_image_rgb(tmp_path / "a.png") == 0).all()
+    assert (read_image_rgb(tmp_path / "a.png") == 255 >> 4).all()
 
 
 def test_listing_is_sorted_and_skips_hidden_and_other_files(tmp_path):

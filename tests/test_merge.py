@@ -1,5 +1,8 @@
 """Merging the instances of overlapping tiles: the result is that of the whole image."""
 
+import gc
+import weakref
+
 import cv2
 import numpy as np
 import pytest
@@ -217,3 +220,22 @@ def test_empty_and_loose_crops_are_taken_for_what_they_show():
 def test_border_of_the_slide_truncates():
     [at_border] = merge_two([block(0, 40, 20, 60)], [])
     assert at_border.truncated
+
+
+def test_what_is_decided_is_freed_at_once():
+    """Not when the garbage collector gets to it: a slide's droplets would pile up until then."""
+    labels = draw_disks((64, 90), [(20, 20, 5), (45, 30, 8), (70, 40, 5)])
+    tiles = plan_tiles(90, 64, tile_px=64, overlap_px=32)
+    merger = BorderMerger(tiles, width=90, height=64)
+    seen = []
+    gc.disable()
+    try:
+        for tile in tiles:
+            found = find_instances(labels[tile.top : tile.bottom, tile.left : tile.right])
+            seen += [weakref.ref(instance.crop) for instance in found]
+            merger.add(tile, found)
+        del found
+        assert seen
+        assert all(crop() is None for crop in seen)
+    finally:
+        gc.enable()

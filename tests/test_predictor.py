@@ -26,7 +26,15 @@ from steatosis_d2.inference.predictor import (
     batch_by_size,
     upload_ahead,
 )
-from steatosis_d2.modeling.acceleration import accelerate, choose_precision, fold_batch_norm
+from steatosis_d2.modeling.acceleration import (
+    MASK_CHUNK,
+    MASK_CHUNK_STEP,
+    accelerate,
+    choose_precision,
+    fold_batch_norm,
+    run_in_chunks,
+    split_mask_head,
+)
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
 
 SLIM = {
@@ -252,6 +260,30 @@ def test_bfloat16_costs_no_more_than_autocast(slim_cfg):
     for level, values in expected.items():
         allowed = (autocast[level].float() - values).norm()
         assert (ours[level].float() - values).norm() < 1.5 * allowed, level
+
+
+@pytest.mark.parametrize("number", [0, 1, 8, 63, 64, 65, 150])
+def test_mask_head_in_chunks_gives_the_same_masks(slim_cfg, number):
+    """Whatever their number, each detection's mask is that of all detections at once."""
+    mask_head = DefaultPredictor(slim_cfg).model.roi_heads.mask_head
+    features = torch.randn(number, slim_cfg.MODEL.FPN.OUT_CHANNELS, 14, 14)
+    with torch.inference_mode():
+        expected = mask_head.layers(features)
+        split_mask_head(mask_head)
+        torch.testing.assert_close(mask_head.layers(features), expected)
+
+
+def test_mask_head_sees_few_shapes():
+    """A slide's tiles hold any number of droplets; code is made and kept for each shape."""
+    shapes = set()
+
+    def layers(chunk):
+        shapes.add(chunk.shape)
+        return chunk
+
+    for number in range(300):
+        run_in_chunks(layers, torch.zeros(number, 1, 2, 2))
+    assert len(shapes) <= MASK_CHUNK // MASK_CHUNK_STEP + 1
 
 
 def test_precision_fits_the_device():

@@ -177,6 +177,15 @@ def test_16_bits_are_scaled_to_8(tmp_path, picture, suffix, tile):
     assert np.array_equal(read_whole(path), picture)
 
 
+@pytest.mark.parametrize("suffix", ["tif", "ome.tif"])
+@pytest.mark.parametrize("tile", [None, (128, 128)])
+def test_12_bits_keep_their_contrast(tmp_path, picture, suffix, tile):
+    """Grey values of a 12-bit camera, as a plain image and as what is read tile by tile."""
+    grey, path = picture[..., 0], tmp_path / f"slide.{suffix}"
+    write_tiff(path, grey.astype(np.uint16) * 16, tile=tile, photometric="minisblack")
+    assert np.array_equal(read_whole(path), np.repeat(grey[..., None], 3, axis=2))
+
+
 @pytest.mark.parametrize("jpeg_quality", [None, 95])
 def test_a_pyramid_is_read_by_openslide_with_its_pixel_size(tmp_path, jpeg_quality):
     smooth = np.linspace(100, 200, 3000).astype(np.uint8)

@@ -1,7 +1,6 @@
 """Reading images of any common kind as 8-bit RGB."""
 
 import contextlib
-import logging
 import os
 from collections import Counter
 from pathlib import Path
@@ -12,8 +11,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from skimage import color
 
 from steatosis_d2.errors import InputError
-
-logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 
@@ -73,7 +70,7 @@ def read_image_rgb(path):
     Read an image file as 8-bit RGB, whatever its mode.
 
     Grey, palette, CMYK and RGBA images are converted (alpha is dropped), EXIF rotation is
-    applied, and 16-bit images are scaled from their full range, so that 65535 becomes 255.
+    applied, and 16-bit images are scaled by :func:`convert_to_rgb8` from the bits that they use.
 
     Args:
         path (str, Path or ZipPath): PNG, JPEG, WebP, BMP or TIFF.
@@ -175,26 +172,39 @@ def _as_rgb(pixels, path):
             f"image '{path}' has shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4). "
             "Export one plane of the stack."
         )
-    colours = pixels if pixels.ndim == 2 else pixels[..., :3]
-    if colours.dtype == np.uint16 and 0 < colours.max() < 4096:
-        logger.warning(
-            "'%s' is stored with 16 bits but uses 12 or fewer; it is scaled from the full 16-bit "
-            "range and will look dark. Stretch its contrast first if that is not meant.",
-            path,
-        )
-    return convert_to_rgb8(pixels)
+    return convert_to_rgb8(pixels, n_bits=count_bits(pixels))
 
 
-def convert_to_rgb8(pixels):
+def count_bits(pixels):
+    """
+    How many bits an image uses: microscope cameras of 12 bits store their values in files of 16.
+
+    Args:
+        pixels (ndarray): uint8 or uint16, of any shape, grey or with colours (and alpha) last.
+
+    Returns:
+        int: 8, 12 or 16.
+    """
+    if pixels.dtype == np.uint8:
+        return 8
+    has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
+    colours = pixels[..., :3] if has_alpha else pixels
+    return 12 if colours.max() < 2**12 else 16
+
+
+def convert_to_rgb8(pixels, *, n_bits):
     """
     Grey, RGB or RGBA pixels as 8-bit RGB.
 
     Args:
-        pixels (ndarray): uint8 or uint16, shape (H, W), (H, W, 3) or (H, W, 4); alpha is dropped,
-            and 16 bits are scaled from their full range, so that 65535 becomes 255.
+        pixels (ndarray): uint8 or uint16, shape (H, W), (H, W, 3) or (H, W, 4); alpha is dropped.
+        n_bits (int): that the image uses, from :func:`count_bits`; their largest value, and what
+            lies beyond, becomes 255.
 
     Returns:
         ndarray: uint8, shape (H, W, 3).
     """
     rgb = color.gray2rgb(pixels) if pixels.ndim == 2 else pixels[..., :3]
-    return rgb if rgb.dtype == np.uint8 else (rgb >> 8).astype(np.uint8)
+    if n_bits == 8:
+        return rgb
+    return (np.minimum(rgb, 2**n_bits - 1) >> (n_bits - 8)).astype(np.uint8)

@@ -135,12 +135,13 @@ class BorderMerger:
         for first, second in _find_meeting(earlier, parts):
             _link(first, second)
         clusters = dict.fromkeys(part.cluster for part in [*earlier, *parts])
-        return [
-            self._finish(candidate)
-            for cluster in clusters
-            if cluster.last_tile == tile.index
-            for candidate in _decide(cluster)
-        ]
+        decided = [cluster for cluster in clusters if cluster.last_tile == tile.index]
+        final = [self._finish(candidate) for cluster in decided for candidate in _decide(cluster)]
+        for cluster in decided:
+            # It and its parts refer to each other: a slide's would wait for the garbage collector.
+            cluster.parts.clear()
+            cluster.links.clear()
+        return final
 
     def _place(self, tile, instances):
         """The parts that no tile sees better, on the waiting lists of the later tiles."""

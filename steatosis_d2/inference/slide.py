@@ -13,6 +13,7 @@ import tifffile
 from steatosis_d2.data.images import (
     IMAGE_SUFFIXES,
     convert_to_rgb8,
+    count_bits,
     read_image_rgb,
     unreadable_as_input_error,
 )
@@ -39,8 +40,9 @@ def open_slide(path, *, mpp=None):
     """
     Open a whole slide or a plain image.
 
-    OpenSlide reads SVS, NDPI, SCN, MRXS, DICOM and tiled TIFF; OME-TIFF, and large TIFF that
-    OpenSlide does not know, are read tile by tile; other images are read whole.
+    OpenSlide reads SVS, NDPI, SCN, MRXS, DICOM and tiled TIFF of 8 bits; OME-TIFF, TIFF of 16
+    bits, and large TIFF that OpenSlide does not know, are read tile by tile; other images are read
+    whole. Where 16 bits hold only 12, as from most cameras, those 12 are scaled to 8.
 
     The pixel size is the one that is given, else the one in the file: a scanner's, OME's
     PhysicalSize, ImageJ's, or a TIFF resolution tag, if it lies in 0.05 to 5 um/px. A tag of 72
@@ -86,10 +88,11 @@ def _open_file(path):
     ):
         _check_is_not_cut(tiff)
         page = tiff.pages.first
-        n_pixels, has_8_or_16_bits = page.imagewidth * page.imagelength, page.dtype in _DTYPES
+        n_pixels, has_8_bits = page.imagewidth * page.imagelength, page.dtype == np.uint8
         is_ome, stated_mpp_xy = tiff.is_ome, _tiff_mpp_xy(tiff)
-    # OpenSlide takes an OME-TIFF for a plain one, without its pyramid and its pixel size.
-    if vendor is not None and not is_ome and has_8_or_16_bits:
+    # OpenSlide takes an OME-TIFF for a plain one, without its pyramid and its pixel size, and
+    # the 12 bits of a camera for the first of 16.
+    if vendor is not None and not is_ome and has_8_bits:
         return _ScannerSlide(path)
     if vendor is not None or is_ome or n_pixels > _WHOLE_IMAGE_PX:
         return _TiffSlide(path, stated_mpp_xy=stated_mpp_xy)
@@ -182,6 +185,8 @@ class _TiffSlide(_FileSlide):
             levels = self._tiff.series[0].levels
         for level in levels:
             _check_is_one_rgb_plane(path, level)
+        with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
+            self._n_bits = _count_bits_of_level(levels[-1])
         self._pages = [level.keyframe for level in levels]
         self._file_lock = threading.Lock()
         largest = max(3 * math.prod(_segment_shape(page)) for page in self._pages)
@@ -230,9 +235,10 @@ class _TiffSlide(_FileSlide):
                 return np.full((*shape[1:3], 3), WHITE, np.uint8)
             decoded.append(pixels[0])
         pixels = np.concatenate(decoded, axis=-1)
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-            pixels = ~pixels
-        return convert_to_rgb8(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+        if pixels.shape[-1] == 1:
+            pixels = pixels[..., 0]
+        rgb = convert_to_rgb8(pixels, n_bits=self._n_bits)
+        return ~rgb if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else rgb
 
 
 class _ImageSlide(_FileSlide):
@@ -287,6 +293,13 @@ def _check_is_one_rgb_plane(path, level):
             f"{level.keyframe.photometric.name} colour and type {level.dtype}; expected one plane "
             "of bright-field RGB or grey with 8 or 16 bits. Export that plane."
         )
+
+
+def _count_bits_of_level(level):
+    """As the smallest level tells; an image of one large level is taken for what its type says."""
+    n_bits = 8 * level.dtype.itemsize
+    is_small = math.prod(level.shape) <= 3 * _WHOLE_IMAGE_PX
+    return count_bits(level.asarray()) if n_bits == 16 and is_small else n_bits
 
 
 def _damaged(path, error, level, left, top, width, height):

@@ -11,6 +11,8 @@ from steatosis_d2.modeling.roi_heads import SteatosisROIHeads
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
+# Detections that go through the mask head together, and the multiple to which the rest is filled.
+MASK_CHUNK, MASK_CHUNK_STEP = 64, 8
 
 
 def choose_precision(device):
@@ -63,6 +65,7 @@ def accelerate(model, *, precision):
         multiply_in(model, precision)
         if model.device.type == "cpu":
             pool_channels_last(model.roi_heads)
+            split_mask_head(model.roi_heads.mask_head)
     return model
 
 
@@ -117,3 +120,34 @@ def pool_channels_last(heads):
     """Put ROIAlign for channels-last features in the place of Detectron2's."""
     heads.box_pooler = ChannelsLastROIPooler.like(heads.box_pooler)
     heads.mask_pooler = ChannelsLastROIPooler.like(heads.mask_pooler)
+
+
+def split_mask_head(mask_head):
+    """
+    Put detections through a mask head in chunks of few different sizes.
+
+    oneDNN makes code for each number of detections that it meets and keeps it: a third of a
+    gigabyte after a thousand tiles.
+    """
+    mask_head.layers = partial(run_in_chunks, mask_head.layers)
+
+
+def run_in_chunks(layers, features):
+    """
+    Run layers on a part of the detections at a time.
+
+    Args:
+        layers (callable): of features to logits, each detection by itself.
+        features (Tensor): shape (N, C, H, W).
+
+    Returns:
+        Tensor: what ``layers(features)`` gives.
+    """
+    return torch.cat([run_filled(layers, chunk) for chunk in features.split(MASK_CHUNK)])
+
+
+def run_filled(layers, chunk):
+    """Run layers on some detections, and on zeros up to a round number."""
+    missing = chunk.new_zeros(-len(chunk) % MASK_CHUNK_STEP, *chunk.shape[1:])
+    filled = torch.cat([chunk, missing]).contiguous(memory_format=torch.channels_last)
+    return layers(filled)[: len(chunk)]
