@@ -21,6 +21,7 @@ from torch import nn
 
 from steatosis_d2.config import load_config
 from steatosis_d2.errors import InputError
+from steatosis_d2.inference import predictor as predictor_module
 from steatosis_d2.inference.predictor import (
     MaskRCNNPredictor,
     batch_by_size,
@@ -111,6 +112,16 @@ def test_most_confident_come_first_and_none_below_the_threshold(slim_cfg):
     [kept] = MaskRCNNPredictor(slim_cfg, score_threshold=middle)([random_image()], mpp=None)
     # A score that is equal to the threshold is kept
     assert [instance.score for instance in kept] == [score for score in scores if score >= middle]
+
+
+def test_freed_memory_goes_back_now_and_then(slim_cfg, monkeypatch):
+    """Else a slide of many tiles would need more and more of it."""
+    calls = []
+    monkeypatch.setattr(predictor_module, "release_freed_memory", lambda: calls.append(None))
+    predictor = MaskRCNNPredictor(slim_cfg)
+    for _ in range(2 * predictor_module.CALLS_BETWEEN_RELEASES):
+        predictor([], mpp=None)
+    assert len(calls) == 2
 
 
 def test_threshold_is_the_configs_where_none_is_given(slim_cfg):

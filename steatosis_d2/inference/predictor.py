@@ -17,12 +17,17 @@ from steatosis_d2 import __version__
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
 from steatosis_d2.instance import Instance
-from steatosis_d2.memory import keep_freed_memory
+from steatosis_d2.memory import keep_freed_memory, release_freed_memory
 from steatosis_d2.modeling.acceleration import accelerate, choose_precision
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mask_crops import paste_crops
 
 logger = logging.getLogger(__name__)
+
+# Results, which stay, settle between the layers' features, which are freed: ever more memory is
+# needed for a slide unless all that is free goes back now and then. Once in so many calls it takes
+# a hundredth of the network's time.
+CALLS_BETWEEN_RELEASES = 16
 
 
 class MaskRCNNPredictor:
@@ -60,6 +65,7 @@ class MaskRCNNPredictor:
         self.category = cfg.MODEL.CATEGORY
         self._detections_per_tile = cfg.TEST.DETECTIONS_PER_IMAGE
         self._has_warned = False
+        self._n_calls = 0
         self._weights = cfg.MODEL.WEIGHTS
         self._image_format = cfg.INPUT.FORMAT
         model = load_model(cfg, score_threshold=score_threshold)
@@ -84,6 +90,9 @@ class MaskRCNNPredictor:
             list[list[Instance]]: for each tile its instances in px of the tile, the most
             confident first.
         """
+        self._n_calls += 1
+        if self._n_calls % CALLS_BETWEEN_RELEASES == 0:
+            release_freed_memory()
         batches = batch_by_size(images_rgb, batch_size=self.batch_size)
         uploaded = upload_ahead(map(self._to_tensors, batches), self.model.device)
         known = {} if mpp is None else {"mpp": mpp}
