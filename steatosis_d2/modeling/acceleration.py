@@ -126,8 +126,8 @@ def split_mask_head(mask_head):
     """
     Put detections through a mask head in chunks of few different sizes.
 
-    oneDNN makes code for each number of detections that it meets and keeps it: a third of a
-    gigabyte after a thousand tiles.
+    On a CPU oneDNN makes code for each number of detections that it meets, and keeps it: measured
+    with the starter, 0.14 GB after 126 tiles, and growing.
     """
     mask_head.layers = partial(run_in_chunks, mask_head.layers)
 
