@@ -12,6 +12,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 from screening_actions import write_labels_file
+from torch import nn
 
 from steatosis_d2 import masks
 from steatosis_d2.data import coco
@@ -20,6 +21,21 @@ from steatosis_d2.screening.log import DecisionLog
 from steatosis_d2.screening.screening import Screening
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+SLIM = {
+    "MODEL.DEVICE": "cpu",
+    "MODEL.RESNETS.DEPTH": 41,
+    "MODEL.RESNETS.NORM": "BN",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
+    "MODEL.RESNETS.WIDTH_PER_GROUP": 4,
+    "MODEL.FPN.OUT_CHANNELS": 16,
+    "MODEL.FPN.NORM": "BN",
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
+    "MODEL.ROI_MASK_HEAD.CONV_DIM": 8,
+    "INPUT.SCALE": 1.5,
+    "TEST.DETECTIONS_PER_IMAGE": 20,
+}
 
 # The same examples everywhere and always, however slow the machine, so that what fails can be
 # looked into; `pytest --hypothesis-profile default` looks for new ones.
@@ -124,6 +140,31 @@ def slim_model():
         return build_model(cfg)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def slim_cfg(tmp_path_factory):
+    """Config of a slim network, and its random weights in a file."""
+    from detectron2.modeling import build_model
+
+    from steatosis_d2.config import load_config
+
+    cfg = load_config("liver/starter.yaml", [str(word) for item in SLIM.items() for word in item])
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        norm.momentum = None
+        norm.train()
+    with torch.no_grad():
+        model.backbone(torch.randn(4, 3, 96, 96))  # for statistics that fit the weights
+    # Else all scores lie within a hair's breadth, and rounding decides on their order
+    nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.1)
+    nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=2)
+    cfg.MODEL.WEIGHTS = str(tmp_path_factory.mktemp("weights") / "slim.pth")
+    torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
+    return cfg
 
 
 @pytest.fixture(scope="session")

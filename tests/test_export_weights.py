@@ -4,11 +4,15 @@ import hashlib
 
 import pytest
 import torch
+from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
 from steatosis_d2 import model_zoo
+from steatosis_d2.config import load_config
 from steatosis_d2.engine import SafeCheckpointer
 from steatosis_d2.errors import InputError
+from steatosis_d2.inference.predictor import MaskRCNNPredictor
+from steatosis_d2.modeling.quantization import cpu_has_int8
 
 EXPORT = "tools/export_weights.py"
 
@@ -34,6 +38,23 @@ def test_exported_weights_are_small_and_fit_the_network(
     trained = torch.load(checkpoint, weights_only=True)["model"]
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, trained[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+@pytest.mark.slow
+def test_with_its_config_the_network_computes_in_8_bit_integers(
+    tiny_training, tmp_path, run_script
+):
+    cfg = load_config("liver/starter.yaml", tiny_training)
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "model.pth")
+    output = tmp_path / "small.pth"
+    options = ("--output", output, "--config-file", tmp_path / "config.yaml")
+    result = run_script(EXPORT, tmp_path / "model.pth", *options)
+    assert result.returncode == 0, result.stderr
+    assert "on 5 training images" in result.stdout
+    cfg.MODEL.WEIGHTS = str(output)
+    precision = MaskRCNNPredictor(cfg).describe()["precision"]
+    assert precision.startswith("int8 and ") == cpu_has_int8()
 
 
 @pytest.mark.parametrize(

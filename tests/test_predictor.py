@@ -19,7 +19,6 @@ from detectron2.modeling.poolers import (
 from detectron2.structures import Boxes
 from torch import nn
 
-from steatosis_d2.config import load_config
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference import predictor as predictor_module
 from steatosis_d2.inference.predictor import (
@@ -37,42 +36,6 @@ from steatosis_d2.modeling.acceleration import (
     split_mask_head,
 )
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
-
-SLIM = {
-    "MODEL.DEVICE": "cpu",
-    "MODEL.RESNETS.DEPTH": 41,
-    "MODEL.RESNETS.NORM": "BN",
-    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 16,
-    "MODEL.RESNETS.WIDTH_PER_GROUP": 4,
-    "MODEL.FPN.OUT_CHANNELS": 16,
-    "MODEL.FPN.NORM": "BN",
-    "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
-    "MODEL.ROI_MASK_HEAD.CONV_DIM": 8,
-    "INPUT.SCALE": 1.5,
-    "TEST.DETECTIONS_PER_IMAGE": 20,
-}
-
-
-@pytest.fixture(scope="module")
-def slim_cfg(tmp_path_factory):
-    """Config of a slim network, and its random weights in a file."""
-    cfg = load_config("liver/starter.yaml", [str(word) for item in SLIM.items() for word in item])
-    torch.manual_seed(0)
-    model = DefaultPredictor(cfg).model
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 1.5)
-        norm.momentum = None
-        norm.train()
-    with torch.no_grad():
-        model.backbone(torch.randn(4, 3, 96, 96))  # for statistics that fit the weights
-    # Else all scores lie within a hair's breadth, and rounding decides on their order
-    nn.init.normal_(model.roi_heads.box_predictor.cls_score.weight, std=0.1)
-    nn.init.normal_(model.roi_heads.mask_head.predictor.weight, std=2)
-    cfg.MODEL.WEIGHTS = str(tmp_path_factory.mktemp("weights") / "slim.pth")
-    torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
-    return cfg
 
 
 def in_float32(cfg, **options):

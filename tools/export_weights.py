@@ -1,8 +1,15 @@
 #!/usr/bin/env python
-"""Make a checkpoint small enough to give away: the network's weights alone, in half precision."""
+"""
+Make a checkpoint small enough to give away: the network's weights alone, in half precision.
+
+With its config, the network also runs on images of its training sets, to note between which
+values its features lie. Processors with VNNI (Intel since 2019, AMD since 2022) then compute in
+8-bit integers, about 1.5 times as fast as in bfloat16 and 3 times as fast as in float32.
+"""
 
 import argparse
 import hashlib
+import math
 from pathlib import Path
 
 import torch
@@ -11,9 +18,12 @@ from steatosis_d2.errors import InputError, exit_cleanly
 from steatosis_d2.files import replace_when_done
 
 EXAMPLES = """
-example:
+examples:
   python tools/export_weights.py output/liver_starter/model_final.pth --output liver_starter.pth
+  python tools/export_weights.py output/liver_starter/model_final.pth --output liver_starter.pth \\
+      --config-file configs/liver/starter.yaml
 """
+CALIBRATION_IMAGES = 64
 
 
 def main():
@@ -22,10 +32,18 @@ def main():
     )
     parser.add_argument("checkpoint", type=Path, help="written by tools/train_net.py")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="the checkpoint's config: note the ranges of its features for 8-bit integers",
+    )
     arguments = parser.parse_args()
     weights = read_weights(arguments.checkpoint)
+    exported = {"model": {name: halve(value) for name, value in weights.items()}}
+    if arguments.config_file is not None:
+        exported |= calibrate(arguments.config_file, arguments.checkpoint)
     with replace_when_done(arguments.output) as temporary:
-        torch.save({"model": {name: halve(value) for name, value in weights.items()}}, temporary)
+        torch.save(exported, temporary)
     content = arguments.output.read_bytes()
     print(f"{arguments.output}: {len(content) / 1e6:.1f} MB")
     print(f"SHA-256 {hashlib.sha256(content).hexdigest()}")
@@ -41,6 +59,33 @@ def read_weights(path):
         raise InputError(
             f"'{path}' is no checkpoint of tools/train_net.py ({str(error).splitlines()[0]})."
         ) from None
+
+
+def calibrate(config_file, checkpoint):
+    """Ranges of the network's features on images of its training sets, as a checkpoint's entry."""
+    # These take seconds to import, and plain export does without them.
+    from detectron2.data import DatasetCatalog
+
+    from steatosis_d2.config import load_config
+    from steatosis_d2.data.images import read_image_rgb
+    from steatosis_d2.inference.calibration import measure_feature_ranges
+    from steatosis_d2.modeling.quantization import RANGES_KEY
+
+    cfg = load_config(config_file, ["MODEL.WEIGHTS", str(checkpoint)])
+    n_each = CALIBRATION_IMAGES // len(cfg.DATASETS.TRAIN)
+    records = [
+        record
+        for name in cfg.DATASETS.TRAIN
+        for record in take_evenly(DatasetCatalog.get(name), n_each)
+    ]
+    tiles = ((read_image_rgb(one["file_name"]), one.get("mpp")) for one in records)
+    print(f"Noting the ranges of the features on {len(records)} training images.")
+    return {RANGES_KEY: measure_feature_ranges(cfg, tiles)}
+
+
+def take_evenly(items, at_most):
+    """Some items, from beginning to end."""
+    return items[:: math.ceil(len(items) / at_most)]
 
 
 def halve(tensor):

@@ -21,6 +21,7 @@ from steatosis_d2.memory import keep_freed_memory, release_freed_memory
 from steatosis_d2.modeling.acceleration import accelerate, choose_precision
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mask_crops import paste_crops
+from steatosis_d2.modeling.quantization import RANGES_KEY, cpu_has_int8
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,9 @@ class MaskRCNNPredictor:
             batch_size (int or None): number of tiles that go through the network together; None
                 means what is best on the device.
             precision (torch.dtype or None): to multiply in; None means the fastest that the
-                device has, :func:`~.acceleration.choose_precision`.
+                device has: 8-bit integers if the weights come with the ranges of the features
+                (``tools/export_weights.py --calibrate``) and the processor multiplies them, else
+                :func:`~.acceleration.choose_precision`.
 
         Raises:
             InputError: there are no weights, or they do not fit the network.
@@ -68,11 +71,15 @@ class MaskRCNNPredictor:
         self._n_calls = 0
         self._weights = cfg.MODEL.WEIGHTS
         self._image_format = cfg.INPUT.FORMAT
-        model = load_model(cfg, score_threshold=score_threshold)
+        model, ranges = load_model(cfg, score_threshold=score_threshold)
         self.batch_size = batch_size or choose_batch_size(model.device)
+        if precision or model.device.type != "cpu" or not cpu_has_int8():
+            ranges = None
         precision = precision or choose_precision(model.device)
         self._precision_name = str(precision).removeprefix("torch.")
-        self.model = accelerate(model, precision=precision)
+        if ranges is not None:
+            self._precision_name = f"int8 and {self._precision_name}"
+        self.model = accelerate(model, precision=precision, ranges=ranges)
         if model.device.type == "cpu":
             keep_freed_memory()
         logger.info("The network runs on %s in %s.", model.device, self._precision_name)
@@ -215,16 +222,22 @@ def wait_for_copy(tensors, event):
 
 
 def load_model(cfg, *, score_threshold):
-    """The network with its weights, in evaluation mode, giving scores above the threshold."""
+    """
+    The network with its weights, in evaluation mode, giving scores above the threshold.
+
+    Returns:
+        tuple[GeneralizedRCNN, dict[str, list[float]] or None]: and the ranges of its features, if
+        the checkpoint has them.
+    """
     model = build_model(cfg).eval()
     checkpointer = SafeCheckpointer(model, allow_pickle=cfg.MODEL.ALLOW_PICKLE, strict=True)
-    checkpointer.load(cfg.MODEL.WEIGHTS)
+    checkpoint = checkpointer.load(cfg.MODEL.WEIGHTS)
     # Before suppression: what scores less cannot suppress what scores more. The greatest number
     # below the threshold, since Detectron2 keeps what is greater.
     model.roi_heads.box_predictor.test_score_thresh = np.nextafter(
         np.float32(score_threshold), np.float32(-1)
     )
-    return model
+    return model, checkpoint.get(RANGES_KEY)
 
 
 def to_instances(output, *, height, width):

@@ -7,6 +7,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import StandardROIHeads
 from torch import nn
 
+from steatosis_d2.modeling.quantization import quantize
 from steatosis_d2.modeling.roi_heads import SteatosisROIHeads
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
 
@@ -41,7 +42,7 @@ def cpu_has_bfloat16():
     return torch.cpu._is_avx512_bf16_supported()
 
 
-def accelerate(model, *, precision):
+def accelerate(model, *, precision, ranges=None):
     """
     Rebuild a network for inference, in place; it cannot be trained further.
 
@@ -52,6 +53,9 @@ def accelerate(model, *, precision):
         model (GeneralizedRCNN): with its weights, in evaluation mode.
         precision (torch.dtype): of the convolutions and the fully connected layers. Boxes,
             scores and mask probabilities are computed in float32 whatever it is.
+        ranges (dict[str, list[float]] or None): of the features, as
+            :class:`~.quantization.RangeRecorder` notes them: most layers compute in bytes then,
+            on a processor alone.
 
     Returns:
         GeneralizedRCNN: the same model.
@@ -65,6 +69,8 @@ def accelerate(model, *, precision):
         multiply_in(model, precision)
         if model.device.type == "cpu":
             pool_channels_last(model.roi_heads)
+            if ranges is not None:
+                quantize(model, ranges, precision=precision)
             split_mask_head(model.roi_heads.mask_head)
     return model
 

@@ -36,7 +36,7 @@ def segment_as_detectron2(cfg, records):
     from steatosis_d2.evaluation.evaluator import encode_instances
     from steatosis_d2.inference.predictor import load_model
 
-    model = load_model(cfg, score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+    model, _ = load_model(cfg, score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
     mapper = InstanceMapper(cfg, is_train=False)
     with torch.inference_mode():
         return [

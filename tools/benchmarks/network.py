@@ -20,6 +20,8 @@ DETECTIONS = 100
 BATCH = 4
 MATRIX_SIDE = 2048
 STARTER_MPP = 0.25  # of the tile, for the starter: a scan at 40x
+# Contenders that compute in floating point, and in which precision
+FLOATING = {"ours in bfloat16": "bfloat16", "ours in float32": "float32"}
 
 # stage -> where the model does it
 STAGES = {
@@ -33,9 +35,9 @@ STAGES = {
 
 def measure_network(options):
     """End to end, by stage, against the matrix-product rate of the machine, and in memory."""
-    names = ["ours", "ours in batches", "starter"]
+    names = ["ours", "ours in batches", "starter", *FLOATING]
     if options.compare_stock:
-        names += ["ours in float32", "stock", "torchvision"]
+        names += ["stock", "torchvision"]
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         image_rgb = read_tile(options)
         cfg = prepare_config(Path(folder), image_rgb)
@@ -44,7 +46,7 @@ def measure_network(options):
             *measure_reading(Path(folder), image_rgb, options),
             *measure_tile(workers, image_rgb, options),
             *measure_stages(workers, options),
-            *measure_roofline(workers["ours"], image_rgb, options),
+            *measure_roofline(workers, image_rgb, options),
         ]
 
 
@@ -108,6 +110,8 @@ def prepare_config(folder, image_rgb):
     from detectron2.modeling import build_model
 
     from steatosis_d2.config import load_config
+    from steatosis_d2.inference.calibration import measure_feature_ranges
+    from steatosis_d2.modeling.quantization import RANGES_KEY
 
     overrides = {
         "MODEL.WEIGHTS": folder / "model.pth",
@@ -125,7 +129,10 @@ def prepare_config(folder, image_rgb):
     model = build_model(cfg)
     pixels = torch.from_numpy(image_rgb[:, :, ::-1].transpose(2, 0, 1).copy())
     fit_statistics(model.backbone, model.preprocess_image([{"image": pixels}]).tensor)
-    torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
+    weights = {"model": model.state_dict()}
+    torch.save(weights, cfg.MODEL.WEIGHTS)
+    ranges = measure_feature_ranges(cfg, [(image_rgb, None)])
+    torch.save({**weights, RANGES_KEY: ranges}, cfg.MODEL.WEIGHTS)
     return cfg
 
 
@@ -146,7 +153,7 @@ def build_contender(name, cfg, image_rgb):
     if name == "starter":
         starter = MaskRCNNChoice()()
         return functools.partial(starter, [image_rgb], mpp=STARTER_MPP), starter.model
-    precision = torch.float32 if name == "ours in float32" else None
+    precision = getattr(torch, FLOATING[name]) if name in FLOATING else None
     tiles = [image_rgb] * (BATCH if name == "ours in batches" else 1)
     ours = MaskRCNNPredictor(cfg, score_threshold=0.0, batch_size=len(tiles), precision=precision)
     return functools.partial(ours, tiles, mpp=None), ours.model
@@ -237,7 +244,7 @@ def measure_memory(contender):
 
 def measure_stages(workers, options):
     """Where the time goes; what is left over is the way to boxes and masks in the tile."""
-    names = ("ours", "ours in float32", "stock")
+    names = ("ours", *FLOATING, "stock")
     watched = {name: workers[name] for name in names if name in workers}
     rounds = {name: [] for name in watched}
     for _ in range(options.rounds):
@@ -290,8 +297,11 @@ class StageClock:
         return result
 
 
-def measure_roofline(worker, image_rgb, options):
-    """Backbone and FPN against a matrix product in the same precision."""
+def measure_roofline(workers, image_rgb, options):
+    """Backbone and FPN against a matrix product in the same precision, in floating point."""
+    from steatosis_d2.modeling.acceleration import cpu_has_bfloat16
+
+    worker = workers["ours in bfloat16" if cpu_has_bfloat16() else "ours in float32"]
     operations, precision = worker.do(count_operations, image_rgb.shape)
     seconds = time_in_turn(
         {
