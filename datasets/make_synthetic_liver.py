@@ -3,9 +3,9 @@
 Make a dataset of synthetic liver tiles whose fat droplets are known exactly.
 
 Of each 20 tiles one is blank glass and three are healthy: images without annotations. The
-others hold 0.5 to 50% fat, and each has a stain of its own. Five are crowded with vessels, whose
-open lumina are the white that is taken for fat most easily. The same arguments give the same
-files, byte for byte.
+others hold 0.5 to 50% fat, and each has a stain of its own. Every second one is crowded with
+vessels, whose open lumina are the white that is taken for fat most easily. The same arguments
+give the same files, byte for byte.
 
 examples:
   python datasets/make_synthetic_liver.py --train 20 --val 5 --test 5 --size 256
@@ -36,7 +36,7 @@ from steatosis_d2.masks import encode_label_image
 DEFAULT_TILES = {"train": 60, "val": 12, "test": 12}
 SPLITS = tuple(DEFAULT_TILES)
 # By index, in each PERIOD tiles
-GLASS_TILES, HEALTHY_TILES, VESSEL_TILES, PERIOD = (4,), (2, 8, 14), (1, 6, 11, 14, 17), 20
+GLASS_TILES, HEALTHY_TILES, VESSEL_TILES, PERIOD = (4,), (2, 9, 15), range(1, 20, 2), 20
 CROWDED = 4.0  # vessels in a 240 um square
 FAT_FRACTION = (0.005, 0.5)
 BORDER_SHARE = 0.25  # of the tiles lie at the border of the tissue

@@ -220,3 +220,11 @@ def test_other_network_cannot_be_calibrated(slim_cfg, tmp_path):
     torch.save({"model": build_model(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
     with pytest.raises(InputError, match="cannot compute in 8-bit integers"):
         measure_feature_ranges(cfg, draw_tiles())
+
+
+def test_network_that_finds_nothing_cannot_be_calibrated(slim_cfg):
+    """Its mask head would have no range."""
+    cfg = slim_cfg.clone()
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.1
+    with pytest.raises(InputError, match="found nothing on the calibration images"):
+        measure_feature_ranges(cfg, draw_tiles())

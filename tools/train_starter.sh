@@ -20,7 +20,7 @@ if [ ! -e "$prepared" ]; then
         --output "$DETECTRON2_DATASETS/liver_torino"
     python datasets/prepare_guo2019.py --source "$sources/guo2019_liver" --mpp 0.25 \
         --output "$DETECTRON2_DATASETS/liver_guo2019"
-    python datasets/make_synthetic_liver.py --train 400 --size 416 --seed 1 --workers 2 \
+    python datasets/make_synthetic_liver.py --train 800 --size 416 --seed 1 --workers 2 \
         --output "$DETECTRON2_DATASETS/liver_synthetic"
     touch "$prepared"
 fi

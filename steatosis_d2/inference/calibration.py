@@ -22,7 +22,7 @@ def measure_feature_ranges(cfg, tiles):
         :class:`MaskRCNNPredictor` compute in 8-bit integers.
 
     Raises:
-        InputError: this network cannot be put into 8-bit integers.
+        InputError: this network cannot be put into 8-bit integers, or found nothing.
     """
     # Of everything that may become a mask, so that the mask head sees a lot
     threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
@@ -35,4 +35,9 @@ def measure_feature_ranges(cfg, tiles):
     with RangeRecorder(predictor.model) as recorder:
         for image_rgb, mpp in tiles:
             predictor([image_rgb], mpp=mpp)
+    if not recorder.is_complete:
+        raise InputError(
+            "the network found nothing on the calibration images, so that its mask head did not "
+            f"run; train it further, or lower MODEL.ROI_HEADS.SCORE_THRESH_TEST ({threshold:g})."
+        )
     return recorder.ranges

@@ -93,6 +93,12 @@ class RangeRecorder:
         while self._hooks:
             self._hooks.pop().remove()
 
+    @property
+    def is_complete(self):
+        """Whether something went through every layer."""
+        names = name_modules(self._model)
+        return all(names[layer] in self.ranges for layer in list_layers(self._model))
+
     def _note_input(self, name, _layer, inputs):
         self._widen(name, inputs[0])
 
