@@ -16,6 +16,7 @@ from benchmarks import (
     outputs,
     slides,
     training,
+    vessels,
 )
 from benchmarks.figures import Options, format_figures, run_alone
 
@@ -30,6 +31,8 @@ examples:
     python tools/benchmark.py --only network --compare stock --tile TILE.png --json figures.json
   What the fast predictor costs in COCO AP on the config's test set:
     python tools/benchmark.py --only accuracy --config-file liver/starter.yaml --weights W.pth
+  How much of vessels and tears the network that ships takes for fat:
+    python tools/benchmark.py --only vessels
 """
 
 GROUPS = {
@@ -43,9 +46,10 @@ GROUPS = {
     "scaling": slides.SCALING_MEASURES,
     "simulation": slides.SIMULATION_MEASURES,
     "accuracy": accuracy.MEASURES,
+    "vessels": vessels.MEASURES,
 }
-# Two take long, the third needs data and weights.
-ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy")
+# Two take long, the third needs data and weights, the fourth is no matter of speed.
+ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy", "vessels")
 
 
 def parse_arguments():
