@@ -23,7 +23,7 @@ from steatosis_d2.masks import encode_crop, encode_label_image
 
 STARTER = "liver/starter.yaml"
 # um/px -> side of the tile in px, droplets in it, droplets found
-FATTY = {0.5: (416, 90, 57), 0.25: (832, 90, 62)}
+FATTY = {0.5: (416, 90, 58), 0.25: (832, 90, 62)}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_blank_glass_has_no_droplet(white, starter):
 @pytest.mark.slow
 @pytest.mark.parametrize("mpp", FATTY)
 def test_tears_and_sinusoids_are_no_fat(mpp, starter):
-    """Vessels are, too often, as the model card says."""
+    """Large vessels with a thin wall are, now and then, as the model card says."""
     side_px, *_ = FATTY[mpp]
     tile = draw_tile(mpp, side_px, fat_fraction=0.0, vessel_density=0.0, tear_density=1.0)
     [found] = starter([tile.image_rgb], mpp=mpp)
@@ -90,7 +90,7 @@ def test_tears_and_sinusoids_are_no_fat(mpp, starter):
 
 @pytest.mark.slow
 def test_detectron2s_own_predictor_finds_the_same(starter):
-    """In float32, and without a pixel size, which it cannot be told."""
+    """In float32, not 8-bit integers, and without a pixel size, which it cannot be told."""
     tile = draw_tile(0.33, 512, fat_fraction=0.15)
     predictor = DefaultPredictor(model_zoo.get_config(STARTER, trained=True))
     theirs = predictor(tile.image_rgb[:, :, ::-1])["instances"]

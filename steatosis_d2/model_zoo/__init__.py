@@ -13,7 +13,7 @@ _WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 _SHIPPED_WEIGHTS = {
     "liver/starter.yaml": (
         "liver_starter.pth",
-        "410710e860636c586e01f859a5d5dcd8538c505fc1eefedd5a534b9fc6823d44",
+        "9e798b762fddc1c2d7a9ddee3cd8bad4a45bd500d71859a5e8d787a51ebdff76",
     ),
     "nucleus/starter.yaml": (
         "nucleus_starter.pth",
