@@ -132,7 +132,8 @@ def test_finished_slide_leaves_no_journal_and_is_skipped_on_resume(slide_path, t
 
 
 def test_unfinished_run_is_not_overwritten(slide_path, tmp_path):
-    model = FailingModel(3, InputError("no more"))
+    # Late enough that the first tile is done, in whatever order threads come to the model
+    model = FailingModel(17, InputError("no more"))
     run([slide_path], tmp_path, make_model=lambda: model)
     with pytest.raises(InputError, match="was not finished"):
         run([slide_path], tmp_path)

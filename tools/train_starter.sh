@@ -39,4 +39,4 @@ python tools/evaluate.py --score-threshold 0.5 0.6 0.7 0.8 0.9 \
 
 step "4/4  The weights alone, in half precision, with the ranges of the features for 8-bit inference"
 python tools/export_weights.py "$output/training/model_final.pth" --output "$output/liver_starter.pth" \
-    --config-file configs/liver/starter.yaml
+    --config-file "$output/training/config.yaml"
