@@ -3,7 +3,7 @@
 Make a dataset of synthetic liver tiles whose fat droplets are known exactly.
 
 Of each 20 tiles one is blank glass and three are healthy: images without annotations. The
-others hold 0.5 to 50% fat, and each has a stain of its own. Every second one is crowded with
+others hold 0.5 to 50% fat, and each has a stain of its own. Every second tile is crowded with
 vessels, whose open lumina are the white that is taken for fat most easily. The same arguments
 give the same files, byte for byte.
 

@@ -30,13 +30,13 @@ needs_int8 = pytest.mark.skipif(not cpu_has_int8(), reason="this processor has n
 
 
 @given(low=st.floats(-100, 0), high=st.floats(0, 100), share=st.floats(0, 1, exclude_max=True))
-def test_bytes_are_half_a_step_from_the_numbers(low, high, share):
+def test_bytes_are_at_most_a_step_from_the_numbers(low, high, share):
     scale = ByteScale.covering(low, high)
     number = torch.tensor([low + share * (high - low), 0.0], dtype=torch.float64)
     bytes_ = scale.to_bytes(number)
     assert bytes_.dtype == torch.uint8
     back = scale.scale * (bytes_.double() - scale.zero_point)
-    # The zero point is rounded, too, so that an end of the range may lie half a step outside.
+    # Half a step within; an end of the range may lie as far outside, for the zero point is rounded.
     assert abs(back[0] - number[0]) <= 1.001 * scale.scale
     assert back[1] == 0
 

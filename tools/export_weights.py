@@ -72,7 +72,7 @@ def calibrate(config_file, checkpoint):
     from steatosis_d2.modeling.quantization import RANGES_KEY
 
     cfg = load_config(config_file, ["MODEL.WEIGHTS", str(checkpoint)])
-    n_each = CALIBRATION_IMAGES // len(cfg.DATASETS.TRAIN)
+    n_each = max(1, CALIBRATION_IMAGES // len(cfg.DATASETS.TRAIN))
     records = [
         record
         for name in cfg.DATASETS.TRAIN
@@ -85,7 +85,7 @@ def calibrate(config_file, checkpoint):
 
 def take_evenly(items, at_most):
     """Some items, from beginning to end."""
-    return items[:: math.ceil(len(items) / at_most)]
+    return items[:: max(1, math.ceil(len(items) / at_most))]
 
 
 def halve(tensor):

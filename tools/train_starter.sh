@@ -33,7 +33,7 @@ step "3/4  The score from which to keep a droplet, chosen on the training tiles"
 python tools/train_net.py --config-file configs/liver/starter.yaml --eval-only \
     MODEL.WEIGHTS "$output/training/model_final.pth" OUTPUT_DIR "$output/calibration" \
     DATASETS.TEST "('liver_torino_train',)" "$@"
-python tools/evaluate.py --score-threshold 0.5 0.6 0.7 0.8 0.9 \
+python tools/evaluate.py --score-threshold 0.5 0.55 0.6 0.65 0.7 0.75 0.8 \
     --ground-truth "$DETECTRON2_DATASETS/liver_torino/annotations/instances_train.json" \
     --predictions "$output/calibration/inference/predictions.json"
 
