@@ -95,6 +95,9 @@ def add_steatosis_config(cfg):
 
     # Lowest score that counts in every figure but COCO AP, which ranks all predictions.
     cfg.TEST.SCORE_THRESHOLD = 0.5
+    # How many of the image as it is, mirrored left to right, top to bottom, and both the network
+    # sees, for the mean of what it finds: 1 to 4. The time grows with it.
+    cfg.TEST.VIEWS = 1
     # The figure (higher is better) whose best checkpoint is kept as model_best.pth, by its name
     # in metrics.json; with several test sets, the data set's name and a slash come before it.
     cfg.TEST.BEST_METRIC = "segm/AP"
@@ -137,11 +140,14 @@ def load_config(config_file, overrides=()):
 
 
 def _check_values(cfg):
+    heads = cfg.MODEL.ROI_HEADS.NAME
+    n_views = 4 if heads == "SteatosisROIHeads" else 1  # others detect with masks, or not at all
     for section, key, is_sound, expected in [
         ("INPUT", "SCALE", cfg.INPUT.SCALE > 0, "a factor above 0"),
         ("INPUT", "MPP", cfg.INPUT.MPP >= 0, "um/px, or 0 for none"),
         ("INPUT", "STRETCH", _are_percentiles(cfg.INPUT.STRETCH), "[low, high] in %, or []"),
         ("INPUT", "FORMAT", cfg.INPUT.FORMAT in ("RGB", "BGR"), "RGB or BGR"),
+        ("TEST", "VIEWS", cfg.TEST.VIEWS in range(1, n_views + 1), f"1 to {n_views} with {heads}"),
         ("MODEL", "CATEGORY", cfg.MODEL.CATEGORY in (DROPLET, NUCLEUS), "droplet or nucleus"),
     ]:
         if not is_sound:

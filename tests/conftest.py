@@ -35,6 +35,7 @@ SLIM = {
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 8,
     "INPUT.SCALE": 1.5,
     "TEST.DETECTIONS_PER_IMAGE": 20,
+    "TEST.VIEWS": 1,
 }
 
 # The same examples everywhere and always, however slow the machine, so that what fails can be

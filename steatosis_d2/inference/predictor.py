@@ -51,7 +51,7 @@ class MaskRCNNPredictor:
                 means what is best on the device.
             precision (torch.dtype or None): to multiply in; None means the fastest that the
                 device has: 8-bit integers if the weights come with the ranges of the features
-                (``tools/export_weights.py --calibrate``) and the processor multiplies them, else
+                (``tools/export_weights.py --config-file``) and the processor multiplies them, else
                 :func:`~.acceleration.choose_precision`.
 
         Raises:

@@ -6,6 +6,11 @@ from torch.nn import functional
 
 from steatosis_d2.data.contrast import stretch_contrast
 from steatosis_d2.data.scale import input_scale
+from steatosis_d2.modeling.limits import scale_with_area
+from steatosis_d2.modeling.mirroring import VIEWS, average_views, mirror_boxes, mirror_image
+
+# Lowest score in one view that still counts for the mean over the views.
+MIN_VIEW_SCORE = 0.05
 
 
 @META_ARCH_REGISTRY.register()
@@ -18,23 +23,25 @@ class ScaledInputRCNN(GeneralizedRCNN):
     so that a tile of any size gives the same result through ``DefaultPredictor``, evaluation
     and whole slides. The same holds for an image's contrast, where ``INPUT.STRETCH`` asks for it.
     An input may state its pixel size as ``mpp`` (um/px). Results come back in px of the image
-    that was given.
+    that was given. With ``TEST.VIEWS`` they are the mean over the image and its mirror images.
     """
 
     @configurable
-    def __init__(self, *, scale, mpp, stretch, **kwargs):
+    def __init__(self, *, scale, mpp, stretch, n_views, **kwargs):
         """
         Args:
             scale (float): factor where an input's pixel size is unknown.
             mpp (float): pixel size in um/px to resize the others to; 0 means none.
             stretch (tuple[float, float]): percentiles, as for
                 :func:`steatosis_d2.data.contrast.stretch_contrast`; empty for none.
+            n_views (int): how many of the four of :data:`~.mirroring.VIEWS` are averaged.
             kwargs (dict): as for ``GeneralizedRCNN``.
         """
         super().__init__(**kwargs)
         self.scale = scale
         self.mpp = mpp
         self.stretch = stretch
+        self.views = VIEWS[:n_views]
 
     @classmethod
     def from_config(cls, cfg):
@@ -43,12 +50,56 @@ class ScaledInputRCNN(GeneralizedRCNN):
             "scale": cfg.INPUT.SCALE,
             "mpp": cfg.INPUT.MPP,
             "stretch": cfg.INPUT.STRETCH,
+            "n_views": cfg.TEST.VIEWS,
         }
 
     def inference(self, batched_inputs, detected_instances=None, do_postprocess=True):
         """As ``GeneralizedRCNN.inference``; given boxes are in px of the resized image."""
         prepared = [self._prepare_input(image_input) for image_input in batched_inputs]
-        return super().inference(prepared, detected_instances, do_postprocess)
+        if detected_instances is not None or len(self.views) == 1:
+            return super().inference(prepared, detected_instances, do_postprocess)
+        images, features, detections = self._detect_in_views(prepared)
+        results = self.roi_heads.forward_with_given_boxes(features, detections)
+        if do_postprocess:
+            return self._postprocess(results, prepared, images.image_sizes)
+        return results
+
+    def _detect_in_views(self, prepared):
+        """
+        Boxes by the mean over the views.
+
+        Masks hardly gain from more than one view, which costs a further run of their head.
+
+        Returns:
+            tuple: the images as they are, their features, and the detections in each.
+        """
+        predictor = self.roi_heads.box_predictor
+        by_view = []
+        for view in reversed(self.views):  # the image as it is comes last: its features stay
+            images = self.preprocess_image(
+                [one | {"image": mirror_image(one["image"], view)} for one in prepared]
+            )
+            features = self.backbone(images.tensor)
+            proposals, _ = self.proposal_generator(images, features, None)
+            detections = self.roi_heads.detect_boxes(
+                features,
+                proposals,
+                score_threshold=min(MIN_VIEW_SCORE, predictor.test_score_thresh),
+            )
+            for one in detections:
+                boxes = one.pred_boxes
+                boxes.tensor = mirror_boxes(boxes.tensor, view, image_size=one.image_size)
+            by_view.append(detections)
+        averaged = [
+            average_views(
+                list(detections),
+                score_threshold=predictor.test_score_thresh,
+                nms_threshold=predictor.test_nms_thresh,
+                at_most=scale_with_area(predictor.test_topk_per_image, images.image_sizes),
+            )
+            for detections in zip(*by_view, strict=True)
+        ]
+        return images, features, averaged
 
     def _prepare_input(self, image_input):
         image = stretch_contrast(image_input["image"], self.stretch)

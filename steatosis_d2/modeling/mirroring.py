@@ -1,0 +1,89 @@
+"""One set of detections from an image and its mirror images: test-time augmentation by flips."""
+
+import torch
+from detectron2.layers import batched_nms
+from detectron2.structures import Boxes, Instances, pairwise_iou
+
+# Left to right and top to bottom; each view halves or quarters what hangs on the orientation.
+VIEWS = ((False, False), (True, False), (False, True), (True, True))
+# IoU from which boxes of two views are of one object.
+MIN_IOU = 0.5
+
+
+def mirror_image(image, view):
+    """
+    An image as a view shows it.
+
+    Args:
+        image (Tensor): shape (C, H, W).
+        view (tuple[bool, bool]): whether left and right, top and bottom change places.
+
+    Returns:
+        Tensor: of the same shape.
+    """
+    return image.flip([axis for axis, is_flipped in zip((2, 1), view, strict=True) if is_flipped])
+
+
+def mirror_boxes(boxes_xyxy, view, *, image_size):
+    """
+    Boxes from the frame of a view to that of the image, or back.
+
+    Args:
+        boxes_xyxy (Tensor): shape (N, 4), in px.
+        view (tuple[bool, bool]): as for :func:`mirror_image`.
+        image_size (tuple[int, int]): (height, width), in px.
+
+    Returns:
+        Tensor: shape (N, 4).
+    """
+    (left, top, right, bottom), (height, width) = boxes_xyxy.unbind(1), image_size
+    if view[0]:
+        left, right = width - right, width - left
+    if view[1]:
+        top, bottom = height - bottom, height - top
+    return torch.stack([left, top, right, bottom], dim=1)
+
+
+def average_views(detections, *, score_threshold, nms_threshold, at_most):
+    """
+    One set of detections from those of several views.
+
+    Suppression among all of them leaves one box for each object. Its score is the mean of what
+    each view gives it, 0 where one does not show it, and its place the mean of their boxes,
+    weighted by score, as in weighted boxes fusion (Solovyev et al. 2021, arXiv:1910.13302).
+
+    Args:
+        detections (list[Instances]): of one image, one for each view, in the frame of the image,
+            down to scores much lower than the threshold; with ``pred_boxes``, ``scores`` and
+            ``pred_classes``.
+        score_threshold (float): a mean must be greater to be kept.
+        nms_threshold (float): IoU from which a box suppresses others.
+        at_most (int): the number that is kept, the most confident.
+
+    Returns:
+        Instances: with the same fields, the most confident first.
+    """
+    together = Instances.cat(detections)
+    boxes, scores, classes = (
+        together.pred_boxes.tensor,
+        together.scores,
+        together.pred_classes,
+    )
+    kept = batched_nms(boxes, scores, classes, nms_threshold)
+    total = torch.zeros_like(scores[kept])
+    weighted_boxes = torch.zeros_like(boxes[kept])
+    for view in detections:
+        if not len(view):
+            continue
+        iou = pairwise_iou(together.pred_boxes[kept], view.pred_boxes)
+        iou[classes[kept][:, None] != view.pred_classes] = 0
+        best_iou, index = iou.max(dim=1)
+        score = view.scores[index] * (best_iou >= MIN_IOU)
+        total += score
+        weighted_boxes += score[:, None] * view.pred_boxes.tensor[index]
+    averaged = Instances(together.image_size)
+    averaged.pred_boxes = Boxes(weighted_boxes / total[:, None])
+    averaged.scores = total / len(detections)
+    averaged.pred_classes = classes[kept]
+    order = averaged.scores.argsort(descending=True, stable=True)[:at_most]
+    return averaged[order[averaged.scores[order] > score_threshold]]
