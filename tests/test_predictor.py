@@ -152,6 +152,7 @@ def test_description_names_the_weights_by_content(slim_cfg):
     assert description["weights"] == "slim.pth"
     assert description["weights_sha256"] == digest
     assert description["score_threshold"] == 0.25
+    assert description["views"] == 1
 
 
 def test_network_without_weights_is_refused(slim_cfg):

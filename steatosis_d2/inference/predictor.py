@@ -70,6 +70,7 @@ class MaskRCNNPredictor:
         self._has_warned = False
         self._n_calls = 0
         self._weights = cfg.MODEL.WEIGHTS
+        self._n_views = cfg.TEST.VIEWS
         self._image_format = cfg.INPUT.FORMAT
         model, ranges = load_model(cfg, score_threshold=score_threshold)
         self.batch_size = batch_size or choose_batch_size(model.device)
@@ -129,6 +130,7 @@ class MaskRCNNPredictor:
             "weights_sha256": sha256_of(self._weights),
             "precision": self._precision_name,
             "score_threshold": self.score_threshold,
+            "views": self._n_views,
             "versions": {
                 "steatosis_d2": __version__,
                 "detectron2": detectron2.__version__,
