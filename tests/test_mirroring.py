@@ -78,6 +78,14 @@ def test_the_most_confident_are_kept():
     assert [box for box, *_ in average(view, view, at_most=1)] == [list(BOX)]
 
 
+def test_many_boxes_are_averaged_as_few_are(monkeypatch):
+    views = [as_view((BOX, 0.9, 0), (APART, 0.5, 0)), as_view((APART, 0.7, 0), (NEAR, 0.3, 0))]
+    expected = average(*views)
+    monkeypatch.setattr("steatosis_d2.modeling.mirroring.BOXES_AT_A_TIME", 1)
+    assert average(*views) == expected
+    assert [score for _, score, _ in expected] == pytest.approx([0.6, 0.6])
+
+
 def test_nothing_in_any_view_is_nothing():
     assert average(as_view(), as_view()) == []
 

@@ -8,6 +8,8 @@ from detectron2.structures import Boxes, Instances, pairwise_iou
 VIEWS = ((False, False), (True, False), (False, True), (True, True))
 # IoU from which boxes of two views are of one object.
 MIN_IOU = 0.5
+# Boxes that are compared with all of a view's together: for the memory of large tiles.
+BOXES_AT_A_TIME = 1024
 
 
 def mirror_image(image, view):
@@ -64,26 +66,40 @@ def average_views(detections, *, score_threshold, nms_threshold, at_most):
         Instances: with the same fields, the most confident first.
     """
     together = Instances.cat(detections)
-    boxes, scores, classes = (
-        together.pred_boxes.tensor,
-        together.scores,
-        together.pred_classes,
+    kept = batched_nms(
+        together.pred_boxes.tensor, together.scores, together.pred_classes, nms_threshold
     )
-    kept = batched_nms(boxes, scores, classes, nms_threshold)
-    total = torch.zeros_like(scores[kept])
-    weighted_boxes = torch.zeros_like(boxes[kept])
-    for view in detections:
+    averaged = Instances.cat(
+        [average_of(together[chunk], detections) for chunk in kept.split(BOXES_AT_A_TIME)]
+    )
+    order = averaged.scores.argsort(descending=True, stable=True)[:at_most]
+    return averaged[order[averaged.scores[order] > score_threshold]]
+
+
+def average_of(chosen, views):
+    """
+    Boxes with the means over some views in place of their own score and place.
+
+    Args:
+        chosen (Instances): boxes, each also one of a view's.
+        views (list[Instances]): as for :func:`average_views`.
+
+    Returns:
+        Instances: as many, in the same order.
+    """
+    total = torch.zeros_like(chosen.scores)
+    weighted_boxes = torch.zeros_like(chosen.pred_boxes.tensor)
+    for view in views:
         if not len(view):
             continue
-        iou = pairwise_iou(together.pred_boxes[kept], view.pred_boxes)
-        iou[classes[kept][:, None] != view.pred_classes] = 0
+        iou = pairwise_iou(chosen.pred_boxes, view.pred_boxes)
+        iou[chosen.pred_classes[:, None] != view.pred_classes] = 0
         best_iou, index = iou.max(dim=1)
         score = view.scores[index] * (best_iou >= MIN_IOU)
         total += score
         weighted_boxes += score[:, None] * view.pred_boxes.tensor[index]
-    averaged = Instances(together.image_size)
+    averaged = Instances(chosen.image_size)
     averaged.pred_boxes = Boxes(weighted_boxes / total[:, None])
-    averaged.scores = total / len(detections)
-    averaged.pred_classes = classes[kept]
-    order = averaged.scores.argsort(descending=True, stable=True)[:at_most]
-    return averaged[order[averaged.scores[order] > score_threshold]]
+    averaged.scores = total / len(views)
+    averaged.pred_classes = chosen.pred_classes
+    return averaged
