@@ -95,8 +95,8 @@ def add_steatosis_config(cfg):
 
     # Lowest score that counts in every figure but COCO AP, which ranks all predictions.
     cfg.TEST.SCORE_THRESHOLD = 0.5
-    # How many of the image as it is, mirrored left to right, top to bottom, and both the network
-    # sees, for the mean of what it finds: 1 to 4. The time grows with it.
+    # Detections are the mean over this many views: 1, the image as it is; 2, and mirrored left to
+    # right; 3, and top to bottom; 4, and both. The time grows with it.
     cfg.TEST.VIEWS = 1
     # The figure (higher is better) whose best checkpoint is kept as model_best.pth, by its name
     # in metrics.json; with several test sets, the data set's name and a slash come before it.

@@ -86,6 +86,12 @@ def test_many_boxes_are_averaged_as_few_are(monkeypatch):
     assert [score for _, score, _ in expected] == pytest.approx([0.6, 0.6])
 
 
+def test_box_without_area_is_left_out():
+    """It meets nothing, not even itself; with a score of 0 it would have no place."""
+    view = as_view(((20.0, 0.0, 20.0, 9.0), 0.9, 0), (BOX, 0.5, 0))
+    assert [box for box, *_ in average(view, view, score_threshold=-1)] == [list(BOX)]
+
+
 def test_nothing_in_any_view_is_nothing():
     assert average(as_view(), as_view()) == []
 

@@ -9,7 +9,8 @@ from steatosis_d2.data.scale import input_scale
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mirroring import VIEWS, average_views, mirror_boxes, mirror_image
 
-# Lowest score in one view that still counts for the mean over the views.
+# Lowest score in one view that still counts for the mean over the views: Detectron2's own default
+# of SCORE_THRESH_TEST, far below any threshold in use.
 MIN_VIEW_SCORE = 0.05
 
 

@@ -4,7 +4,7 @@ import torch
 from detectron2.layers import batched_nms
 from detectron2.structures import Boxes, Instances, pairwise_iou
 
-# Left to right and top to bottom; each view halves or quarters what hangs on the orientation.
+# Whether left and right, top and bottom change places; the image as it is comes first.
 VIEWS = ((False, False), (True, False), (False, True), (True, True))
 # IoU from which boxes of two views are of one object.
 MIN_IOU = 0.5
@@ -53,6 +53,7 @@ def average_views(detections, *, score_threshold, nms_threshold, at_most):
     Suppression among all of them leaves one box for each object. Its score is the mean of what
     each view gives it, 0 where one does not show it, and its place the mean of their boxes,
     weighted by score, as in weighted boxes fusion (Solovyev et al. 2021, arXiv:1910.13302).
+    Detectron2's ``GeneralizedRCNNWithTTA`` keeps the highest score instead.
 
     Args:
         detections (list[Instances]): of one image, one for each view, in the frame of the image,
@@ -85,7 +86,7 @@ def average_of(chosen, views):
         views (list[Instances]): as for :func:`average_views`.
 
     Returns:
-        Instances: as many, in the same order.
+        Instances: in the same order, without boxes of no area, which no view shows.
     """
     total = torch.zeros_like(chosen.scores)
     weighted_boxes = torch.zeros_like(chosen.pred_boxes.tensor)
@@ -102,4 +103,4 @@ def average_of(chosen, views):
     averaged.pred_boxes = Boxes(weighted_boxes / total[:, None])
     averaged.scores = total / len(views)
     averaged.pred_classes = chosen.pred_classes
-    return averaged
+    return averaged[total > 0]
