@@ -14,11 +14,11 @@ from PIL import Image
 from screening_actions import write_labels_file
 from torch import nn
 
-from steatosis_d2 import masks
 from steatosis_d2.data import coco
+from steatosis_d2.instances import rle
 from steatosis_d2.screening.labels import read_labels
 from steatosis_d2.screening.log import DecisionLog
-from steatosis_d2.screening.screening import Screening
+from steatosis_d2.screening.session import Screening
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -100,7 +100,7 @@ def disks(tmp_path):
             disk = disk_mask(image.shape[:2], center, radius=rng.integers(6, 13))
             image[disk] = 240
             annotations.append(
-                coco.annotation_record(len(annotations) + 1, image_id, masks.encode_mask(disk))
+                coco.annotation_record(len(annotations) + 1, image_id, rle.encode_mask(disk))
             )
         name = f"tile_{image_id}.png"
         (tmp_path / "images").mkdir(exist_ok=True)

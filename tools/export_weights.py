@@ -68,7 +68,7 @@ def calibrate(config_file, checkpoint):
 
     from steatosis_d2.config import load_config
     from steatosis_d2.data.images import read_image_rgb
-    from steatosis_d2.inference.calibration import measure_feature_ranges
+    from steatosis_d2.inference.feature_ranges import measure_feature_ranges
     from steatosis_d2.modeling.quantization import RANGES_KEY
 
     cfg = load_config(config_file, ["MODEL.WEIGHTS", str(checkpoint)])

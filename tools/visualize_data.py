@@ -23,8 +23,8 @@ from detectron2.structures import BoxMode
 
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.files import replace_when_done
-from steatosis_d2.masks import as_rle
-from steatosis_d2.overlay import TRUE_RGB, draw_outlines
+from steatosis_d2.instances.rle import as_rle
+from steatosis_d2.report.overlay import TRUE_RGB, draw_outlines
 
 BOX_RGB = (0, 90, 200)
 

@@ -33,7 +33,7 @@ from steatosis_d2.engine.hooks import (
 from steatosis_d2.engine.schedule import build_staged_scheduler, plan_stages
 from steatosis_d2.engine.train_loop import DivergenceError, TrainLoop, choose_dtype
 from steatosis_d2.errors import InputError
-from steatosis_d2.evaluation.evaluator import SteatosisEvaluator
+from steatosis_d2.evaluation.detectron2_evaluator import SteatosisEvaluator
 from steatosis_d2.modeling.acceleration import accelerate, choose_precision
 
 logger = logging.getLogger(__name__)

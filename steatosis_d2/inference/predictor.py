@@ -16,8 +16,8 @@ from detectron2.utils.file_io import PathManager
 from steatosis_d2 import __version__
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
-from steatosis_d2.instance import Instance
-from steatosis_d2.memory import keep_freed_memory, release_freed_memory
+from steatosis_d2.inference.memory import keep_freed_memory, release_freed_memory
+from steatosis_d2.instances.instance import Instance
 from steatosis_d2.modeling.acceleration import accelerate, choose_precision
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mask_crops import paste_crops

@@ -5,7 +5,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from torch.nn import functional
 
 from steatosis_d2.data.contrast import stretch_contrast
-from steatosis_d2.data.scale import input_scale
+from steatosis_d2.data.input_scale import input_scale
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mirroring import VIEWS, average_views, mirror_boxes, mirror_image
 

@@ -33,7 +33,7 @@ def segment_as_detectron2(cfg, records):
     import torch
 
     from steatosis_d2.data.mapper import InstanceMapper
-    from steatosis_d2.evaluation.evaluator import encode_instances
+    from steatosis_d2.evaluation.detectron2_evaluator import encode_detections
     from steatosis_d2.inference.predictor import load_model
 
     model, _ = load_model(cfg, score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
@@ -42,7 +42,7 @@ def segment_as_detectron2(cfg, records):
         return [
             (record["image_id"], rle, score)
             for record in records
-            for rle, score in encode_instances(model([mapper(record)])[0]["instances"])
+            for rle, score in encode_detections(model([mapper(record)])[0]["instances"])
             if rle is not None
         ]
 
@@ -62,8 +62,8 @@ def segment(cfg, records):
 
 def compute_ap(truth, found):
     """COCO AP of what was found in all images."""
-    from steatosis_d2.evaluation.evaluate import evaluate_pairs
-    from steatosis_d2.evaluation.pairing import pair_images
+    from steatosis_d2.evaluation.figures import evaluate_pairs
+    from steatosis_d2.evaluation.image_pairs import pair_images
 
     annotations = [
         annotation_record(number, image_id, rle, score=score)

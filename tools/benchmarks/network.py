@@ -110,7 +110,7 @@ def prepare_config(folder, image_rgb):
     from detectron2.modeling import build_model
 
     from steatosis_d2.config import load_config
-    from steatosis_d2.inference.calibration import measure_feature_ranges
+    from steatosis_d2.inference.feature_ranges import measure_feature_ranges
     from steatosis_d2.modeling.quantization import RANGES_KEY
 
     overrides = {
