@@ -1,5 +1,6 @@
 """Heads for images with hundreds of small instances."""
 
+import numpy as np
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 
@@ -41,7 +42,7 @@ class SteatosisROIHeads(StandardROIHeads):
 
 
 class OutputLayers(FastRCNNOutputLayers):
-    """Detectron2's ``FastRCNNOutputLayers`` with that cap."""
+    """Detectron2's ``FastRCNNOutputLayers`` with that cap, and scores equal to the threshold."""
 
     def inference(self, predictions, proposals, *, score_threshold=None):
         """As ``FastRCNNOutputLayers.inference``; a threshold takes the place of the config's."""
@@ -52,7 +53,8 @@ class OutputLayers(FastRCNNOutputLayers):
             self.predict_boxes(predictions, proposals),
             self.predict_probs(predictions, proposals),
             image_sizes,
-            score_threshold,
+            # Detectron2 keeps what is greater than this
+            np.nextafter(np.float32(score_threshold), np.float32(-1)),
             self.test_nms_thresh,
             scale_with_area(self.test_topk_per_image, image_sizes),
         )

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from steatosis_d2.config import load_config
 from steatosis_d2.data.augmentation import (
     LabelResize,
     MirrorAffineTransform,
@@ -23,6 +22,7 @@ from steatosis_d2.data.augmentation import (
 )
 from steatosis_d2.data.label_layers import split_layers
 from steatosis_d2.errors import InputError
+from steatosis_d2.model_zoo import get_config
 
 SIDES = st.integers(1, 40)
 
@@ -254,7 +254,7 @@ def test_subset_is_of_any_size_equally_often_and_of_any_member_in_order():
 
 
 def build(*overrides):
-    return build_train_augmentations(load_config("liver/mask_rcnn_R_50_FPN.yaml", overrides))
+    return build_train_augmentations(get_config("liver/mask_rcnn_R_50_FPN.yaml", overrides))
 
 
 SWITCHED_OFF = {

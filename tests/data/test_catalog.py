@@ -3,14 +3,14 @@ import json
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from steatosis_d2.config import load_config
 from steatosis_d2.data.catalog import PREPARED_DATASETS
 from steatosis_d2.data.splits import SPLITS
 from steatosis_d2.errors import InputError
+from steatosis_d2.model_zoo import get_config
 
 
 def load(spec):
-    load_config("liver/starter.yaml", ["DATASETS.TRAIN", f"('{spec}',)"])
+    get_config("liver/starter.yaml", ["DATASETS.TRAIN", f"('{spec}',)"])
     return DatasetCatalog.get(spec)
 
 
@@ -57,14 +57,14 @@ def test_pixel_size_that_is_no_length_is_an_error(mpp, disks):
 
 def test_coco_file_of_the_test_set_is_registered_too(disks):
     spec = f"coco:{disks}/annotations.json:{disks}/images"
-    load_config("liver/starter.yaml", ["DATASETS.TEST", f"('{spec}',)"])
+    get_config("liver/starter.yaml", ["DATASETS.TEST", f"('{spec}',)"])
     assert spec in DatasetCatalog
 
 
 @pytest.mark.parametrize("spec", ["coco:annotations.json", "coco::images", "coco:a.json:"])
 def test_spec_without_two_paths_is_an_error(spec):
     with pytest.raises(InputError, match=r"expected 'coco:ANNOTATIONS:IMAGES'"):
-        load_config("liver/starter.yaml", ["DATASETS.TRAIN", f"('{spec}',)"])
+        get_config("liver/starter.yaml", ["DATASETS.TRAIN", f"('{spec}',)"])
 
 
 def test_missing_annotation_file_is_an_error(tmp_path):

@@ -4,21 +4,21 @@ import torch
 from detectron2.data import DatasetCatalog
 from scipy import ndimage
 
-from steatosis_d2.config import load_config
 from steatosis_d2.data.augmentation import RandomAffine
 from steatosis_d2.data.mapper import InstanceMapper
 from steatosis_d2.errors import InputError
+from steatosis_d2.model_zoo import get_config
 
 
 @pytest.fixture
 def records(disks):
     spec = f"coco:{disks}/annotations.json:{disks}/images"
-    load_config("liver/starter.yaml", ["DATASETS.TRAIN", f"('{spec}',)"])
+    get_config("liver/starter.yaml", ["DATASETS.TRAIN", f"('{spec}',)"])
     return DatasetCatalog.get(spec)
 
 
 def starter_mapper(*overrides, is_train=True):
-    return InstanceMapper(load_config("liver/starter.yaml", overrides), is_train=is_train)
+    return InstanceMapper(get_config("liver/starter.yaml", overrides), is_train=is_train)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steatosis_d2.config import load_config
 from steatosis_d2.data.stream import (
     ImageStream,
     StreamSampler,
@@ -18,6 +17,7 @@ from steatosis_d2.data.stream import (
     load_records,
 )
 from steatosis_d2.errors import InputError
+from steatosis_d2.model_zoo import get_config
 
 
 def draw_numbers(record):
@@ -142,7 +142,7 @@ def two_datasets(disks):
 
 def load(overrides, **settings):
     settings = [item for key, value in settings.items() for item in (key, str(value))]
-    return load_records(load_config("liver/starter.yaml", [*overrides, *settings]))
+    return load_records(get_config("liver/starter.yaml", [*overrides, *settings]))
 
 
 def test_without_shares_every_image_is_equally_likely(two_datasets):

@@ -4,17 +4,17 @@ import pytest
 import torch
 from detectron2.solver import build_lr_scheduler
 
-from steatosis_d2.config import load_config
 from steatosis_d2.engine.schedule import (
     StagedMultiplier,
     build_staged_scheduler,
     plan_stages,
 )
 from steatosis_d2.errors import InputError
+from steatosis_d2.model_zoo import get_config
 
 
 def staged_config(*stages, **solver):
-    cfg = load_config("liver/starter.yaml")
+    cfg = get_config("liver/starter.yaml")
     cfg.SOLVER.STAGES = list(stages)
     cfg.SOLVER.BASE_LR = 0.02
     cfg.SOLVER.WARMUP_ITERS = 0
@@ -37,7 +37,7 @@ def learning_rates(cfg, stages):
 
 def test_paper_schedule_of_2019_in_iterations():
     """387 tiles, 12 a step (Guo 2019, section 3): 20 epochs of the heads, 50 of everything."""
-    stages = plan_stages(load_config("liver/mask_rcnn_R_50_FPN.yaml"), n_images=387)
+    stages = plan_stages(get_config("liver/mask_rcnn_R_50_FPN.yaml"), n_images=387)
     assert [(stage.train, stage.first, stage.end) for stage in stages] == [
         ("heads", 0, 645),
         ("all", 645, 645 + 1613),

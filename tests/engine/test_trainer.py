@@ -8,10 +8,10 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from steatosis_d2.config import load_config
 from steatosis_d2.engine import Trainer
 from steatosis_d2.engine.train_loop import choose_dtype
 from steatosis_d2.errors import InputError
+from steatosis_d2.model_zoo import get_config
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def make_trainer(tiny_training, tmp_path):
             *("DATALOADER.NUM_WORKERS", "0", "TEST.EVAL_PERIOD", "0", "DATASETS.TEST", "()"),
             *overrides,
         ]
-        trainer = Trainer(load_config("liver/starter.yaml", settings))
+        trainer = Trainer(get_config("liver/starter.yaml", settings))
         trainer.resume_or_load(resume=resume)
         return trainer
 
@@ -275,7 +275,7 @@ def test_wrong_number_of_classes_is_named_before_training(make_trainer):
 
 
 def test_gradient_norm_over_all_parameters_is_clipped(tiny_training):
-    cfg = load_config("liver/starter.yaml", tiny_training)
+    cfg = get_config("liver/starter.yaml", tiny_training)
     cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 0.5
     parameters = [torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2, 2))]
     model = torch.nn.Module()

@@ -1,6 +1,5 @@
 """The fast predictor against Detectron2's own, on networks with random weights."""
 
-import copy
 import hashlib
 import itertools
 import platform
@@ -38,8 +37,14 @@ from steatosis_d2.modeling.acceleration import (
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
 
 
+def with_keys(cfg, *words):
+    cfg = cfg.clone()
+    cfg.merge_from_list(list(words))
+    return cfg
+
+
 def in_float32(cfg, **options):
-    return MaskRCNNPredictor(cfg, precision=torch.float32, **options)
+    return MaskRCNNPredictor(with_keys(cfg, "TEST.PRECISION", "float32"), **options)
 
 
 def random_image(height=96, width=80, seed=0):
@@ -55,14 +60,18 @@ def full_size_masks(instances, shape):
 
 def test_instances_are_those_of_detectron2(slim_cfg):
     """The same network in float32, rounding aside: the same objects in the same order."""
+    cfg = with_keys(slim_cfg, "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.05")
     image_rgb = random_image()
-    [instances] = in_float32(slim_cfg, score_threshold=0.05)([image_rgb], mpp=None)
-    expected = DefaultPredictor(slim_cfg)(image_rgb[:, :, ::-1])["instances"]
+    [instances] = in_float32(cfg)([image_rgb], mpp=None)
+    model = DefaultPredictor(cfg).model
+    pixels = torch.as_tensor(image_rgb.astype("float32").transpose(2, 0, 1))
+    with torch.enable_grad():  # the network itself, not its fast copy
+        expected = model([{"image": pixels, "height": 96, "width": 80}])[0]["instances"]
     masks = expected.pred_masks.numpy()
     seen = masks.any(axis=(1, 2))
     scores = [instance.score for instance in instances]
     assert len(instances) > 5
-    assert np.allclose(scores, expected.scores.numpy()[seen], atol=1e-4)
+    assert np.allclose(scores, expected.scores.detach().numpy()[seen], atol=1e-4)
     differing = full_size_masks(instances, image_rgb.shape[:2]) ^ masks[seen]
     assert differing.mean() < 1e-3
 
@@ -89,7 +98,7 @@ def test_freed_memory_goes_back_now_and_then(slim_cfg, monkeypatch):
 
 def test_threshold_is_the_configs_where_none_is_given(slim_cfg):
     cfg = slim_cfg.clone()
-    cfg.TEST.SCORE_THRESHOLD = 0.9
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 0.9
     predictor = MaskRCNNPredictor(cfg)
     assert predictor.score_threshold == 0.9
     assert all(instance.score >= 0.9 for instance in predictor([random_image()], mpp=None)[0])
@@ -214,10 +223,10 @@ def test_folded_batch_norm_gives_the_same_features(norm, bias):
 
 
 def test_half_precision_leaves_boxes_and_scores_in_float32(slim_cfg):
-    model = DefaultPredictor(slim_cfg).model
-    fast = accelerate(copy.deepcopy(model), precision=torch.bfloat16)
+    model = DefaultPredictor(with_keys(slim_cfg, "TEST.PRECISION", "bfloat16")).model
+    fast = model.fast_copy
     with torch.inference_mode():
-        [output] = fast.inference([{"image": torch.zeros(3, 64, 64)}], do_postprocess=False)
+        [output] = model.inference([{"image": torch.zeros(3, 64, 64)}], do_postprocess=False)
     assert output.pred_boxes.tensor.dtype == output.scores.dtype == torch.float32
     assert output.pred_masks.dtype == torch.float32
     assert next(fast.backbone.parameters()).dtype == torch.bfloat16

@@ -4,8 +4,8 @@ import sys
 import pytest
 
 from steatosis_d2 import model_zoo
-from steatosis_d2.config import load_config
 from steatosis_d2.errors import InputError
+from steatosis_d2.model_zoo import get_config
 
 CONFIGS = [
     "liver/mask_rcnn_R_101_FPN.yaml",
@@ -49,7 +49,7 @@ def test_all_detection_caps_are_raised(name):
 
 def test_unknown_key_is_an_error_that_names_it():
     with pytest.raises(InputError, match=r"Non-existent key: SOLVER.LEARNING_RATE"):
-        load_config("liver/starter.yaml", ["SOLVER.LEARNING_RATE", "0.1"])
+        get_config("liver/starter.yaml", ["SOLVER.LEARNING_RATE", "0.1"])
 
 
 @pytest.mark.parametrize(
@@ -66,17 +66,17 @@ def test_config_file_that_is_none_is_an_error(content, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     with pytest.raises(InputError, match=r"config '\S+mine.yaml' with overrides \[\]: "):
-        load_config(path)
+        get_config(path)
 
 
 @pytest.mark.parametrize("overrides", [["SOLVER.MAX_ITER"], ["SOLVER.MAX_ITER", "many"]])
 def test_override_of_another_form_is_an_error(overrides):
     with pytest.raises(InputError, match=r"with overrides \['SOLVER.MAX_ITER'"):
-        load_config("liver/starter.yaml", overrides)
+        get_config("liver/starter.yaml", overrides)
 
 
 def test_device_given_by_the_user_wins():
-    assert load_config("liver/starter.yaml", ["MODEL.DEVICE", "mps"]).MODEL.DEVICE == "mps"
+    assert get_config("liver/starter.yaml", ["MODEL.DEVICE", "mps"]).MODEL.DEVICE == "mps"
 
 
 def test_names_and_paths_need_no_detectron2():

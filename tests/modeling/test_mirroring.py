@@ -4,9 +4,9 @@ from detectron2.structures import Boxes, Instances
 from hypothesis import given
 from hypothesis import strategies as st
 
-from steatosis_d2.config import load_config
 from steatosis_d2.errors import InputError
-from steatosis_d2.inference.predictor import load_model
+from steatosis_d2.inference.predictor import MaskRCNNPredictor
+from steatosis_d2.model_zoo import get_config
 from steatosis_d2.modeling.mirroring import VIEWS, average_views, mirror_boxes, mirror_image
 
 # Of detections in a view: (left, top, right, bottom), score, class
@@ -98,7 +98,7 @@ def test_nothing_in_any_view_is_nothing():
 
 def test_mirrored_image_gives_mirrored_boxes(slim_cfg):
     """The four views of an image are the four views of its mirror image, in another order."""
-    model, _ = load_model(slim_cfg, score_threshold=0.0)
+    model = MaskRCNNPredictor(slim_cfg, score_threshold=0.0).model
     model.views, model.scale = VIEWS, 1.0
     image = torch.rand(3, 64, 96) * 255  # multiples of what the network pads to
     with torch.no_grad():
@@ -142,4 +142,4 @@ def test_mean_of_one_view_is_the_view(slim_model):
 )
 def test_impossible_number_of_views_is_an_error(overrides, expected):
     with pytest.raises(InputError, match=expected):
-        load_config("liver/starter.yaml", overrides)
+        get_config("liver/starter.yaml", overrides)

@@ -1,6 +1,6 @@
 """Inference in 8-bit integers: exact where it claims to be, close where it rounds."""
 
-import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional
 
 from steatosis_d2.errors import InputError
-from steatosis_d2.inference import predictor as predictor_module
 from steatosis_d2.inference.feature_ranges import measure_feature_ranges
-from steatosis_d2.inference.predictor import MaskRCNNPredictor, load_model
+from steatosis_d2.inference.predictor import MaskRCNNPredictor
+from steatosis_d2.modeling import meta_arch
 from steatosis_d2.modeling.acceleration import accelerate
 from steatosis_d2.modeling.quantization import (
     RANGES_KEY,
@@ -120,6 +120,12 @@ def test_sum_with_a_shortcut_and_relu_is_rounded_once():
     assert (to_numbers(found, output) - expected).abs().max() < 0.51 * output.scale
 
 
+def in_float32(cfg):
+    cfg = cfg.clone()
+    cfg.TEST.PRECISION = "float32"
+    return cfg
+
+
 def draw_tiles():
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (3, 96, 80, 3), dtype=torch.uint8, generator=generator)
@@ -142,7 +148,7 @@ def test_ranges_reach_over_all_that_was_seen(slim_cfg):
     tiles = draw_tiles()
     of_one = measure_feature_ranges(slim_cfg, tiles[:1])
     of_all = measure_feature_ranges(slim_cfg, tiles)
-    predictor = MaskRCNNPredictor(slim_cfg, precision=torch.float32)
+    predictor = MaskRCNNPredictor(slim_cfg)
     assert len(of_all) == len(list_layers(predictor.model)) + 4
     for name, (low, high) in of_all.items():
         assert low <= of_one[name][0] <= 0 <= of_one[name][1] <= high
@@ -172,8 +178,8 @@ def emulate(model, ranges):
 
 @needs_int8
 def test_network_rounds_inputs_weights_and_shortcuts_and_nothing_else(slim_cfg):
-    model, _ = load_model(slim_cfg, score_threshold=0.05)
-    emulated = accelerate(copy.deepcopy(model), precision=torch.float32)
+    model = MaskRCNNPredictor(in_float32(slim_cfg), score_threshold=0.05).model
+    emulated = model.fast_copy
     image = {"image": torch.rand(3, 64, 96) * 255}
     pixels = emulated.preprocess_image([image]).tensor
     with torch.inference_mode():
@@ -191,13 +197,13 @@ def test_network_rounds_inputs_weights_and_shortcuts_and_nothing_else(slim_cfg):
 
 @needs_int8
 def test_calibrated_network_computes_in_bytes_unless_told_otherwise(calibrated_cfg, monkeypatch):
-    def precision(**options):
-        return MaskRCNNPredictor(calibrated_cfg, **options).describe()["precision"]
+    def precision(cfg):
+        return MaskRCNNPredictor(cfg).describe()["precision"]
 
-    assert precision().startswith("int8 and ")
-    assert precision(precision=torch.float32) == "float32"
-    monkeypatch.setattr(predictor_module, "cpu_has_int8", lambda: False)
-    assert "int8" not in precision()
+    assert precision(calibrated_cfg).startswith("int8 and ")
+    assert precision(in_float32(calibrated_cfg)) == "float32"
+    monkeypatch.setattr(meta_arch, "cpu_has_int8", lambda: False)
+    assert "int8" not in precision(calibrated_cfg)
 
 
 @needs_int8
@@ -209,7 +215,7 @@ def test_image_without_proposals_has_no_instances(calibrated_cfg):
 
 @needs_int8
 def test_floating_point_weights_are_let_go(calibrated_cfg):
-    model = MaskRCNNPredictor(calibrated_cfg).model
+    model = MaskRCNNPredictor(calibrated_cfg).network
     assert all(layer.weight is None for layer in list_layers(model))
 
 
@@ -225,6 +231,47 @@ def test_other_network_cannot_be_calibrated(slim_cfg, tmp_path):
 def test_network_that_finds_nothing_cannot_be_calibrated(slim_cfg):
     """Its mask head would have no range."""
     cfg = slim_cfg.clone()
-    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = 1.1
+    cfg.TEST.SCORE_FLOOR = 1.1
     with pytest.raises(InputError, match="found nothing on the calibration images"):
         measure_feature_ranges(cfg, draw_tiles())
+
+
+@pytest.fixture
+def forget_probe():
+    """What was found out about the operators is kept for the life of a process."""
+    cpu_has_int8.cache_clear()
+    yield
+    cpu_has_int8.cache_clear()
+
+
+@needs_int8
+@pytest.mark.parametrize("name", ["qlinear_prepack", "qconv2d_pointwise", "qlinear_pointwise"])
+def test_without_torchs_private_operators_the_network_runs_in_floating_point(
+    name, calibrated_cfg, forget_probe, monkeypatch, caplog
+):
+    """They are not part of torch's public interface, so any release may drop them."""
+    [tile] = [tile for tile, _ in draw_tiles()[:1]]
+    [expected] = MaskRCNNPredictor(calibrated_cfg)([tile], mpp=None)
+    cpu_has_int8.cache_clear()
+    operators = {
+        kept: getattr(torch.ops.onednn, kept)
+        for kept in ("qlinear_prepack", "qconv_prepack", "qconv2d_pointwise", "qlinear_pointwise")
+        if kept != name
+    }
+    monkeypatch.setattr(torch.ops, "onednn", SimpleNamespace(**operators))
+    predictor = MaskRCNNPredictor(calibrated_cfg)
+    [found] = predictor([tile], mpp=None)
+    predictor([tile], mpp=None)
+    assert "int8" not in predictor.describe()["precision"]
+    assert len(found) == pytest.approx(len(expected), abs=2)
+    assert [name in record.message for record in caplog.records if "8-bit" in record.message] == [
+        True
+    ]
+
+
+@needs_int8
+def test_operators_that_give_something_else_are_not_used(forget_probe, monkeypatch, caplog):
+    right = QuantizedLayer.__call__
+    monkeypatch.setattr(QuantizedLayer, "__call__", lambda *a, **k: right(*a, **k) // 2)
+    assert not cpu_has_int8()
+    assert "give wrong results here" in caplog.text

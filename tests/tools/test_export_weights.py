@@ -8,10 +8,10 @@ from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
 from steatosis_d2 import model_zoo
-from steatosis_d2.config import load_config
 from steatosis_d2.engine import SafeCheckpointer
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.predictor import MaskRCNNPredictor
+from steatosis_d2.model_zoo import get_config
 from steatosis_d2.modeling.quantization import cpu_has_int8
 
 EXPORT = "tools/export_weights.py"
@@ -44,7 +44,7 @@ def test_exported_weights_are_small_and_fit_the_network(
 def test_with_its_config_the_network_computes_in_8_bit_integers(
     tiny_training, tmp_path, run_script
 ):
-    cfg = load_config("liver/starter.yaml", tiny_training)
+    cfg = get_config("liver/starter.yaml", tiny_training)
     (tmp_path / "config.yaml").write_text(cfg.dump())
     torch.save({"model": build_model(cfg).state_dict()}, tmp_path / "model.pth")
     output = tmp_path / "small.pth"

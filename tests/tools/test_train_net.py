@@ -8,8 +8,8 @@ import torch
 from detectron2.engine import DefaultPredictor
 
 from steatosis_d2 import model_zoo
-from steatosis_d2.config import load_config
 from steatosis_d2.engine import Trainer
+from steatosis_d2.model_zoo import get_config
 
 TRAIN_NET = "tools/train_net.py"
 
@@ -102,7 +102,7 @@ def test_every_config_trains_evaluates_and_predicts_on_real_images(name, real_ti
         *("INPUT.CROP.SIZE", "[128, 128]"),
         *("DATALOADER.NUM_WORKERS", "0", "MODEL.RPN.POST_NMS_TOPK_TEST", "100"),
     ]
-    cfg = load_config(name, overrides)
+    cfg = get_config(name, overrides)
     cfg.SOLVER.STAGES = [{"train": stage["train"], "iterations": 1} for stage in cfg.SOLVER.STAGES]
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=False)

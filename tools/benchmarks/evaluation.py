@@ -49,9 +49,9 @@ def measure_validation(_):
     import torch
     from detectron2.modeling import build_model
 
-    from steatosis_d2.config import load_config
+    from steatosis_d2.model_zoo import get_config
 
-    cfg = load_config("nucleus/mask_rcnn_R_50_FPN.yaml")
+    cfg = get_config("nucleus/mask_rcnn_R_50_FPN.yaml")
     side, rng = NUCLEUS_IMAGE_PX, np.random.default_rng(0)
     model = build_model(cfg).eval()
     start = time.perf_counter()
