@@ -76,6 +76,7 @@ setup(
             "ruff>=0.6",
         ],
     },
+    entry_points={"console_scripts": ["steatosis-d2 = steatosis_d2.cli:main"]},
     # The configs travel inside the package, so that they are found by name from anywhere.
     packages=[*find_packages(include=["steatosis_d2*"]), "steatosis_d2.model_zoo.configs"],
     package_dir={"steatosis_d2.model_zoo.configs": "configs"},

@@ -10,9 +10,9 @@ import numpy as np
 from tabulate import tabulate
 from tqdm import tqdm
 
+from steatosis_d2.cli.option_types import pixel_size_um
 from steatosis_d2.data.coco import annotation_record, image_record, read_coco
 from steatosis_d2.data.images import read_image_rgb
-from steatosis_d2.data.prepare import pixel_size_um
 from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images

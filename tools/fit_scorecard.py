@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from steatosis_d2.cli.option_types import pixel_size_um
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.data.images import read_image_rgb
-from steatosis_d2.data.prepare import pixel_size_um
 from steatosis_d2.errors import InputError, exit_cleanly
 from steatosis_d2.evaluation.matching import as_rles
 from steatosis_d2.labeling.fitting import fit_scorecard, format_scorecard, measure_proposals

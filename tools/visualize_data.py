@@ -10,8 +10,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from steatosis_d2.errors import InputError, exit_cleanly
+from steatosis_d2.install_detectron2 import require_detectron2
 
-with exit_cleanly():  # says how to get Detectron2 where it is missing
+with exit_cleanly():
+    require_detectron2()
     from steatosis_d2.data.mapper import IGNORED_CLASS, InstanceMapper
     from steatosis_d2.data.stream import ImageStream, load_records
     from steatosis_d2.engine.hooks import draw_batch

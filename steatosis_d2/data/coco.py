@@ -15,7 +15,7 @@ NUCLEUS = "nucleus"
 IGNORED_SHARE = 0.5
 
 
-def image_record(image_id, file_name, *, height, width, mpp=None, group=None):
+def image_record(image_id, file_name, *, height, width, mpp=None, mpp_source=None, group=None):
     """
     COCO record of one image.
 
@@ -25,14 +25,18 @@ def image_record(image_id, file_name, *, height, width, mpp=None, group=None):
         height (int): in px.
         width (int): in px.
         mpp (float or None): pixel size in um/px, where it is known.
+        mpp_source (str or None): where that comes from; ``nuclei`` is an estimate.
         group (str or None): the kind of image, where a data set has several.
 
     Returns:
-        dict: COCO ``images`` entry, with the extra keys ``mpp`` and ``group`` where they are known.
+        dict: COCO ``images`` entry, with the extra keys ``mpp``, ``mpp_source`` and ``group`` where
+        they are known.
     """
     record = {"id": image_id, "file_name": file_name, "height": int(height), "width": int(width)}
     if mpp is not None:
         record["mpp"] = float(mpp)
+    if mpp_source is not None:
+        record["mpp_source"] = mpp_source
     if group is not None:
         record["group"] = group
     return record
@@ -116,6 +120,23 @@ def read_coco(path):
         raise InputError(
             f"'{path}' is not JSON ({error}); expected a COCO file, as datasets/prepare_*.py write."
         ) from None
+    return check_coco(content, path)
+
+
+def check_coco(content, path):
+    """
+    Check what everything relies on, as :func:`read_coco` does.
+
+    Args:
+        content (object): of a COCO file.
+        path (str or Path): what to call it in messages.
+
+    Returns:
+        dict: the content.
+
+    Raises:
+        InputError: as :func:`read_coco`.
+    """
     if not isinstance(content, dict):
         content = {}
     missing = [key for key in ("images", "annotations") if not isinstance(content.get(key), list)]

@@ -1,9 +1,6 @@
 """From samples to a data set in the form that everything after it reads: PNG images and COCO."""
 
-import argparse
 import logging
-import math
-import os
 from pathlib import Path
 
 from PIL import Image
@@ -12,114 +9,11 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from steatosis_d2.data.coco import annotation_record, image_record, write_coco
 from steatosis_d2.data.images import read_image_rgb
-from steatosis_d2.data.sources import open_source
-from steatosis_d2.data.splits import DEFAULT_FRACTIONS, SPLITS, choose_splits
+from steatosis_d2.data.splits import SPLITS
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import replace_when_done
 
 logger = logging.getLogger(__name__)
-
-
-def prepare_argument_parser(description, *, dataset_name=None, source=None):
-    """
-    Options that ``datasets/prepare_*.py`` have in common.
-
-    Args:
-        description (str): the script's docstring.
-        dataset_name (str or None): folder under $DETECTRON2_DATASETS that is the default output;
-            without it, the user has to name one.
-        source (str or None): what a published data set's ``--source`` is; without it, the script
-            adds options of its own for where the images are.
-
-    Returns:
-        argparse.ArgumentParser: complete where ``source`` is given.
-    """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    datasets = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=dataset_name is None,
-        default=dataset_name and datasets / dataset_name,
-        metavar="DIR",
-        help="folder for images/ and annotations/"
-        + (" (default: %(default)s)" if dataset_name else ""),
-    )
-    if source is not None:
-        parser.add_argument("--source", type=Path, required=True, metavar="DIR_OR_ZIP", help=source)
-    parser.add_argument("--mpp", type=pixel_size_um, help="pixel size in um/px, if you know it")
-    splits = parser.add_mutually_exclusive_group()
-    splits.add_argument(
-        "--splits",
-        type=Path,
-        metavar="FILE",
-        help='JSON {"train": [names], "val": [names], "test": [names]}; '
-        "default: splits.json in or beside the source, if there is one",
-    )
-    splits.add_argument(
-        "--fractions",
-        type=_fraction,
-        nargs=3,
-        action=_SumToOne,
-        metavar=("TRAIN", "VAL", "TEST"),
-        help="split by case instead: parts of the cases, which add up to 1 "
-        f"(default without a splits file: {' '.join(map(str, DEFAULT_FRACTIONS))})",
-    )
-    return parser
-
-
-def pixel_size_um(text):
-    """
-    Value of the option ``--mpp``.
-
-    Args:
-        text (str): what the user typed.
-
-    Returns:
-        float: um/px.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not a number above 0.
-    """
-    mpp = _number(text)
-    if not 0 < mpp < math.inf:
-        raise argparse.ArgumentTypeError(f"'{text}' is no pixel size; expected um/px, like 0.25")
-    return mpp
-
-
-def prepare_published(args, *, list_samples, read, category, description, group_of=None):
-    """
-    List, split and write a published data set, as its script's options say.
-
-    Args:
-        args (argparse.Namespace): of :func:`prepare_argument_parser` with a source.
-        list_samples (callable): folder -> list of samples, from
-            :mod:`steatosis_d2.data.sources`.
-        read, category, description, group_of: as for :func:`write_dataset`.
-
-    Raises:
-        InputError: the source, the splits or an image is at fault.
-    """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    logger.info("preparing %s", description)
-    with open_source(args.source) as folder:
-        splits = choose_splits(
-            list_samples(folder),
-            file=args.splits,
-            fractions=args.fractions,
-            look_in=(folder, args.source.parent),
-        )
-        write_dataset(
-            splits,
-            args.output,
-            read=read,
-            category=category,
-            mpp=args.mpp,
-            group_of=group_of,
-            description=description,
-        )
 
 
 def read_sample(sample, *, encode_masks, read_image=read_image_rgb):
@@ -238,26 +132,3 @@ def _check_source_is_kept(splits, images_folder):
             f"the output's image folder '{images_folder}' holds the source's images, which would "
             "be overwritten; choose another --output."
         )
-
-
-class _SumToOne(argparse.Action):
-    """Three fractions that add up to 1."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        if not math.isclose(sum(values), 1, abs_tol=1e-6):
-            parser.error(f"{option_string}: {' + '.join(map(str, values))} is not 1")
-        setattr(namespace, self.dest, values)
-
-
-def _fraction(text):
-    fraction = _number(text)
-    if not 0 <= fraction <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is no fraction; expected 0 to 1")
-    return fraction
-
-
-def _number(text):
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -46,6 +46,10 @@ class Journal:
         """Let go of the file."""
         self._file.close()
 
+    def sync(self):
+        """Return when all that was appended is on disk."""
+        os.fsync(self._file.fileno())
+
     def append(self, payload, *, durable=True):
         """
         Add a record.
@@ -63,7 +67,7 @@ class Journal:
             while record:
                 record = record[self._file.write(record) :]
             if durable:
-                os.fsync(self._file.fileno())
+                self.sync()
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._end)

@@ -1,7 +1,10 @@
 """What segments tiles, by the user's choice: loaded once in each process that needs it."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from steatosis_d2 import __version__, model_zoo
 from steatosis_d2.data.coco import DROPLET
@@ -10,6 +13,74 @@ from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import PRESETS, choose_parameters
 
 STARTER = "liver/starter.yaml"
+CLUMP_SPLIT = "clump-split"
+
+
+def choose_model(model=None, *, weights=None, score_threshold=None, batch_size=None, overrides=()):
+    """
+    What makes a model, by the user's choice; nothing is loaded yet.
+
+    Args:
+        model (str, Path, callable or None): a config file or the name of one of ours, for a
+            trained network; ``clump-split`` for the classical method; None for the network that
+            ships. What this function returns, and what :func:`steatosis_d2.load_model` returns,
+            is taken as it is.
+        weights (str, Path or None): checkpoint, as for :class:`MaskRCNNChoice`.
+        score_threshold (float or None): lowest score that is kept; None is the model's own.
+        batch_size (int or None): tiles that go through the network together.
+        overrides (list[str]): config ``KEY VALUE`` pairs in one flat list.
+
+    Returns:
+        callable: () -> model; it pickles, and equal ones make the same model.
+
+    Raises:
+        InputError: settings of a network are given for what is none, or already chosen.
+    """
+    for_network = weights is not None or batch_size is not None or bool(overrides)
+    if model == CLUMP_SPLIT and not for_network:
+        return ClumpSplitChoice(score_threshold=score_threshold)
+    if model is None or (isinstance(model, (str, Path)) and model != CLUMP_SPLIT):
+        return MaskRCNNChoice(
+            config_file=None if model is None else str(model),
+            weights=None if weights is None else str(weights),
+            score_threshold=score_threshold,
+            batch_size=batch_size,
+            overrides=tuple(map(str, overrides)),
+        )
+    if model == CLUMP_SPLIT or for_network or score_threshold is not None:
+        raise InputError(
+            "weights, batch size and config keys are for a network that is chosen by its config; "
+            "clump-split takes none of them, and a loaded model has its own, which are given to "
+            "load_model()."
+        )
+    return getattr(model, "choice", model)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """
+    A model ready for use, and what made it.
+
+    Attributes:
+        choice (callable): from :func:`choose_model`; other processes make the model anew by it.
+        model (callable): (images_rgb, mpp=) -> instances of each.
+    """
+
+    choice: Callable
+    model: Any
+
+    @property
+    def category(self):
+        """What it finds."""
+        return self.model.category
+
+    def describe(self):
+        """What makes its results what they are (dict)."""
+        return self.model.describe()
+
+    def __call__(self, images_rgb, *, mpp=None):
+        """Instances of each image (list[list[Instance]]); images are uint8, (H, W, 3), RGB."""
+        return self.model(images_rgb, mpp=mpp)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """The files of a run: tables, outlines and pictures of each slide, and what holds all of them."""
 
+import dataclasses
 import gzip
 import json
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,8 @@ from steatosis_d2.instances.outlines import trace_outlines
 from steatosis_d2.instances.rle import encode_strip
 from steatosis_d2.instances.strip import split_in_batches, stack_instances
 from steatosis_d2.measurement import summary
-from steatosis_d2.measurement.filters import find_reasons, select_kept
+from steatosis_d2.measurement.filters import Rule, check_units, find_reasons, select_kept
+from steatosis_d2.measurement.grading import GradeCalibration
 from steatosis_d2.measurement.morphology import measure_instances
 from steatosis_d2.report import html, pictures
 from steatosis_d2.report.overlay import DROPPED_RGB, PREDICTED_RGB, draw_outline, show_dark_field
@@ -40,15 +43,109 @@ _PNG_LEVEL = 3
 _NOT_MEASURED = ("left_px", "top_px", "width_px", "height_px", "dropped_by")
 
 
-def write_slide_outputs(
-    segmented,
-    folder,
-    *,
-    result_folder,
-    rules=(),
-    macro_diameter_um=summary.MACRO_DIAMETER_UM,
-    calibration=None,
-):
+@dataclass(frozen=True)
+class Reporting:
+    """
+    What is counted and how it is called: the settings of a run that the model does not see.
+
+    Attributes:
+        rules (tuple[Rule]): from :func:`steatosis_d2.measurement.filters.parse_rules`.
+        macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
+        calibration (GradeCalibration or None): to give a grade.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    macro_diameter_um: float = summary.MACRO_DIAMETER_UM
+    calibration: GradeCalibration | None = None
+
+    def describe(self):
+        """The settings (dict), as JSON values."""
+        return {
+            "filter": [str(rule) for rule in self.rules],
+            "macro_diameter_um": self.macro_diameter_um,
+            "grade_calibration": self.calibration and dataclasses.asdict(self.calibration),
+        }
+
+    def check(self, slide):
+        """
+        Refuse a slide before hours are spent on it.
+
+        Args:
+            slide (Slide): open.
+
+        Raises:
+            InputError: a rule is in um, and the pixel size is not known.
+        """
+        check_units(self.rules, mpp=slide.mpp, path=slide.path)
+
+
+class NoFiles:
+    """In place of an :class:`OutputFolder`: what was found waits in the journals' folder."""
+
+    def __init__(self, reporting):
+        """
+        Args:
+            reporting (Reporting): what will be counted.
+        """
+        self.check = reporting.check
+
+    def write(self, segmented, result_folder):
+        """Nothing."""
+
+
+class OutputFolder:
+    """Where a run writes the files of each slide as soon as it is finished."""
+
+    def __init__(self, folder, reporting):
+        """
+        Args:
+            folder (Path): for the files; it is created.
+            reporting (Reporting): what is counted.
+        """
+        self.folder, self.reporting = folder, reporting
+        self.check = reporting.check
+
+    def write(self, segmented, result_folder):
+        """The files of one slide (SegmentedSlide), and a line in the log."""
+        row = write_slide_outputs(
+            segmented, self.folder, result_folder=result_folder, reporting=self.reporting
+        )
+        plural = summary.TERMS[segmented.category].plural
+        logger.info("'%s': %d %s", segmented.file_name, row[plural], plural)
+
+
+def measure_slide(segmented, reporting):
+    """
+    The table and the summary of one slide.
+
+    The instances are read once and never held as a whole.
+
+    Args:
+        segmented (SegmentedSlide): slide, tissue and instances.
+        reporting (Reporting): what is counted.
+
+    Returns:
+        tuple[pandas.DataFrame, dict]: one row an instance, with ``dropped_by``; the slide's row
+        of ``summary.csv``.
+    """
+    slide = segmented.slide
+    table = measure_instances(_Instances(segmented), mpp=slide.mpp)
+    table["dropped_by"] = find_reasons(table, reporting.rules)
+    row = summary.summarise(
+        table,
+        category=segmented.category,
+        file_name=segmented.file_name,
+        shape_px=(slide.height, slide.width),
+        mpp=slide.mpp,
+        mpp_source=slide.mpp_source,
+        tissue_area_px=segmented.tissue.area_px,
+        macro_diameter_um=reporting.macro_diameter_um,
+        calibration=reporting.calibration,
+    )
+    return table, row
+
+
+def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting()):
     """
     Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide.
 
@@ -59,27 +156,14 @@ def write_slide_outputs(
         folder (str or Path): where to write; it is created.
         result_folder (str or Path): where to leave what :func:`write_run_outputs` needs of this
             slide; ``result.json`` there, which is written last, says that all is done.
-        rules (list[Rule]): from :func:`steatosis_d2.measurement.filters.parse_rules`.
-        macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
-        calibration (GradeCalibration or None): to give a grade.
+        reporting (Reporting): what is counted.
 
     Returns:
         dict: the slide's row of ``summary.csv``.
     """
     folder, result_folder = Path(folder), Path(result_folder)
     slide = segmented.slide
-    table = measure_instances(_Instances(segmented), mpp=slide.mpp)
-    table["dropped_by"] = find_reasons(table, rules)
-    row = summary.summarise(
-        table,
-        category=segmented.category,
-        file_name=segmented.file_name,
-        shape_px=(slide.height, slide.width),
-        mpp=slide.mpp,
-        tissue_area_px=segmented.tissue.area_px,
-        macro_diameter_um=macro_diameter_um,
-        calibration=calibration,
-    )
+    table, row = measure_slide(segmented, reporting)
     write_table(folder / f"{segmented.name}.parquet", table, segmented)
     gallery = pictures.choose_gallery(select_kept(table), size=html.GALLERY_SIZE)
     wanted = {row for rows in gallery.values() for row in rows}
@@ -99,12 +183,17 @@ def write_slide_outputs(
         plain_rgb=plain_rgb,
         overview_rgb=overview_rgb,
         gallery={title: [(row, shown[row]) for row in rows] for title, rows in gallery.items()},
-        macro_diameter_um=macro_diameter_um,
+        macro_diameter_um=reporting.macro_diameter_um,
     )
     result = {
         "name": segmented.name,
         "image": image_record(
-            1, segmented.file_name, height=slide.height, width=slide.width, mpp=slide.mpp
+            1,
+            segmented.file_name,
+            height=slide.height,
+            width=slide.width,
+            mpp=slide.mpp,
+            mpp_source=slide.mpp_source,
         ),
         "summary": row,
         "section_html": section,
@@ -169,6 +258,7 @@ def write_table(path, table, segmented):
     """
     description = {
         "mpp": segmented.slide.mpp,
+        "mpp_source": segmented.slide.mpp_source,
         "unit": "px" if segmented.slide.mpp is None else "um",
         "model": segmented.model,
         "parameters": segmented.parameters,

@@ -18,16 +18,25 @@ from dataclasses import dataclass
 
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.memory import release_freed_memory
+from steatosis_d2.inference.merge import BorderMerger
 from steatosis_d2.inference.plan import plan_slide
 from steatosis_d2.inference.slide_run import INSTANCES, SegmentedSlide, SlideRun, is_finished
 from steatosis_d2.inference.tiles import Tile
-from steatosis_d2.instances.packing import pack_instances
+from steatosis_d2.instances.instance import Instance
+from steatosis_d2.instances.packing import pack_instances, unpack_instances
+from steatosis_d2.labeling.pixel_size import (
+    disagreement,
+    estimate_slide_mpp,
+    open_with_pixel_size,
+)
 from steatosis_d2.slides.pyramid import Slide
-from steatosis_d2.slides.slide import open_slide
 
 logger = logging.getLogger(__name__)
 
 _model_in_use = threading.Lock()
+# The shipped networks are trained on images enlarged or reduced by factors up to this one; the
+# estimate from nuclei is good to a fifth.
+MAX_DISAGREEMENT = 1.6
 
 
 @dataclass(frozen=True)
@@ -58,11 +67,13 @@ class ModelFacts:
         category (str): what it finds, ``droplet`` or ``nucleus``.
         batch_size (int): tiles that it takes together.
         description (dict): from its ``describe()``.
+        assumed_mpp (float or None): um/px that it takes images of unknown pixel size to have.
     """
 
     category: str
     batch_size: int
     description: dict
+    assumed_mpp: float | None = None
 
 
 @dataclass
@@ -95,8 +106,16 @@ def describe_model(make_model):
         InputError: it cannot be loaded.
     """
     with _model_in_use:
-        model = _load_model(make_model)
-        return ModelFacts(model.category, model.batch_size, model.describe())
+        model = load_cached(make_model)
+        assumed_mpp = getattr(model, "assumed_mpp", None)
+        return ModelFacts(model.category, model.batch_size, model.describe(), assumed_mpp)
+
+
+# The last one only: a network can fill the memory of its device.
+@functools.lru_cache(maxsize=1)
+def load_cached(make_model):
+    """The model that ``make_model`` makes, loaded once as long as no other is asked for."""
+    return make_model()
 
 
 def segment_batch(batch, *, make_model):
@@ -118,12 +137,37 @@ def segment_batch(batch, *, make_model):
         slide.read_region(tile.left, tile.top, tile.width, tile.height) for tile in batch.tiles
     ]
     with _model_in_use:
-        model = _load_model(make_model)
+        model = load_cached(make_model)
         try:
             groups = model(images_rgb, mpp=slide.mpp)
         except InputError as error:
             raise InputError(f"slide '{slide.path}': {error}") from None
     return pack_instances(groups)
+
+
+def segment_in_memory(slide, *, make_model, tiling):
+    """
+    Segment one slide without a journal, in this thread.
+
+    Args:
+        slide (Slide): open.
+        make_model (callable): as in :func:`segment_slides`.
+        tiling (Tiling): how it is cut into tiles.
+
+    Returns:
+        list[Instance]: in px of level 0, in the order that :func:`segment_slides` gives, too.
+
+    Raises:
+        InputError: the slide is damaged, or does not suit the model.
+    """
+    plan = plan_slide(slide, tiling)
+    merger = BorderMerger(plan.tiles, width=slide.width, height=slide.height)
+    found: list[Instance] = []
+    for tiles in plan.split(describe_model(make_model).batch_size):
+        groups = unpack_instances(segment_batch(Batch(slide, tiles), make_model=make_model))
+        for tile, instances in zip(tiles, groups, strict=True):
+            found += filter(plan.counts, merger.add(tile, instances))
+    return found
 
 
 def segment_slides(
@@ -152,7 +196,7 @@ def segment_slides(
     faults: dict[str, str] = {}
     progress = Progress()
     begin = functools.partial(
-        _begin, tiling=tiling, folder=folder, batch_size=facts.batch_size, check=outputs.check
+        _begin, tiling=tiling, folder=folder, facts=facts, check=outputs.check
     )
     tasks = _list_tasks(items, begin, faults, progress)
     segment = functools.partial(segment_batch, make_model=make_model)
@@ -232,17 +276,40 @@ def _list_tasks(items, begin, faults, progress):
         yield run, None
 
 
-def _begin(item, *, tiling, folder, batch_size, check):
+def _begin(item, *, tiling, folder, facts, check):
     """The slide's work, as far as an earlier run left it; None if that finished it."""
     with contextlib.ExitStack() as stack:
-        slide = stack.enter_context(open_slide(item.path, mpp=tiling.mpp))
+        slide = stack.enter_context(open_with_pixel_size(item.path, mpp=tiling.mpp))
         check(slide)
         if is_finished(item, slide, folder=folder / item.name):
             return None
+        warn_of_scale(slide, facts.assumed_mpp)
         plan = plan_slide(slide, tiling)
-        run = SlideRun(item, plan, folder=folder / item.name, batch_size=batch_size)
+        run = SlideRun(item, plan, folder=folder / item.name, batch_size=facts.batch_size)
         stack.pop_all()  # from here on the run closes the slide
         return run
+
+
+def warn_of_scale(slide, assumed_mpp):
+    """
+    Warn where a slide of unknown pixel size looks unlike what the model takes it for.
+
+    Args:
+        slide (Slide): open.
+        assumed_mpp (float or None): the pixel size that the model assumes, in um/px.
+    """
+    if slide.mpp is not None or assumed_mpp is None:
+        return
+    estimated_mpp, n_nuclei = estimate_slide_mpp(slide)
+    if estimated_mpp is not None and disagreement(estimated_mpp, assumed_mpp) > MAX_DISAGREEMENT:
+        logger.warning(
+            "'%s' states no pixel size and is taken for %g um/px; by the size of its %d nuclei it "
+            "has about %g, so the result may be far off. Pass --mpp, or --mpp estimate.",
+            slide.path,
+            assumed_mpp,
+            n_nuclei,
+            estimated_mpp,
+        )
 
 
 def _as_segmented(run, facts, parameters):
@@ -261,9 +328,3 @@ def _as_segmented(run, facts, parameters):
 @functools.lru_cache(maxsize=2)  # at the end of a slide, tiles of the next one come in between
 def _open_once(pickled_slide):
     return pickle.loads(pickled_slide)
-
-
-# The last one only: a network can fill the memory of its device.
-@functools.lru_cache(maxsize=1)
-def _load_model(make_model):
-    return make_model()

@@ -68,13 +68,14 @@ class Tiling:
     How slides are cut into tiles.
 
     Attributes:
-        mpp (float or None): um/px that wins over what the slides state.
+        mpp (float, "estimate" or None): um/px that wins over what the slides state; or that it
+            is estimated where they state none.
         tile_px (int): longest side of a tile, in px of level 0.
         overlap_px (int): least that neighbouring tiles share.
         regions (shapely geometry or None): where to look, in px of level 0.
     """
 
-    mpp: float | None = None
+    mpp: float | str | None = None
     tile_px: int = TILE_PX
     overlap_px: int = OVERLAP_PX
     regions: shapely.Geometry | None = None

@@ -37,6 +37,7 @@ class MaskRCNNPredictor:
         batch_size (int): number of tiles that one call does best with.
         category (str): what it finds, ``droplet`` or ``nucleus``.
         score_threshold (float): lowest score that is kept.
+        assumed_mpp (float or None): um/px that images of unknown pixel size are taken to have.
     """
 
     def __init__(self, cfg, *, score_threshold=None, batch_size=None):
@@ -62,6 +63,7 @@ class MaskRCNNPredictor:
             cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_threshold)
         self.score_threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
         self.category = cfg.MODEL.CATEGORY
+        self.assumed_mpp = cfg.TEST.MPP or cfg.INPUT.MPP * cfg.INPUT.SCALE or None
         self._detections_per_tile = cfg.TEST.DETECTIONS_PER_IMAGE
         self._has_warned = False
         self._n_calls = 0

@@ -128,10 +128,10 @@ class SlideRun:
         self.plan.slide.close()
 
     def finish(self):
-        """Remember that the slide's outputs are written, and delete the tiles' results."""
+        """Remember that all is done with the slide, and delete the tiles' results."""
+        self._instances.sync()
         (self.folder / DONE).touch()
         (self.folder / JOURNAL).unlink()
-        (self.folder / INSTANCES).unlink()
 
 
 def prepare_folder(folder, settings, *, resume):

@@ -1,14 +1,16 @@
-"""Labels of many image files, as one COCO file's records."""
+"""Labels of many image files, as one COCO file."""
 
 import functools
 from dataclasses import asdict, dataclass, field
 
-from steatosis_d2.data.coco import annotation_record, image_record
-from steatosis_d2.data.images import IMAGE_SUFFIXES, read_image_rgb
+from tqdm import tqdm
+
+from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
+from steatosis_d2.data.images import IMAGE_SUFFIXES
 from steatosis_d2.errors import InputError
 from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import choose_parameters
-from steatosis_d2.labeling.pixel_size import guess_magnification
+from steatosis_d2.labeling.pixel_size import open_with_pixel_size
 from steatosis_d2.labeling.watershed import label_by_watershed
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
@@ -22,8 +24,8 @@ class LabelledImage:
 
     Attributes:
         height, width (int): in px; 0 where it could not be read.
-        assumed_mpp (float or None): pixel size taken from the nuclei, in um/px; None where it
-            was given.
+        mpp (float or None): pixel size in um/px.
+        mpp_source (str or None): where that comes from: ``given``, ``file``, ``nuclei``.
         rles (list[dict]): COCO RLE of each droplet.
         scores (list[float]): confidence of each droplet.
         fault (str or None): why it could not be labelled.
@@ -31,26 +33,65 @@ class LabelledImage:
 
     height: int = 0
     width: int = 0
-    assumed_mpp: float | None = None
+    mpp: float | None = None
+    mpp_source: str | None = None
     rles: list[dict] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     fault: str | None = None
 
 
-def label_files(files, *, method, mpp, map_in_order):
+@dataclass(frozen=True)
+class Labels:
     """
-    Label image files one after another.
+    Labels of all images.
+
+    Attributes:
+        coco (dict): ``info``, ``images``, ``categories``, ``annotations``.
+        images (dict): ``file_name`` -> LabelledImage.
+        faults (list[str]): why images could not be labelled.
+    """
+
+    coco: dict
+    images: dict
+    faults: list[str]
+
+    def write(self, path):
+        """Write the COCO file, whole or not at all."""
+        write_coco(
+            path,
+            self.coco["images"],
+            self.coco["annotations"],
+            category=DROPLET,
+            info=self.coco["info"],
+        )
+
+
+def label_all(files, *, method, mpp, map_in_order, progress=False):
+    """
+    Label all images of a run.
 
     Args:
-        files (list[Path]): image files.
-        method (str): one of ``METHODS``.
-        mpp (float or None): pixel size of all images in um/px; None where it is not known.
-        map_in_order (callable): from :func:`steatosis_d2.inference.parallel.open_mapper`.
+        files (dict): ``file_name`` -> Path, from :func:`steatosis_d2.data.images.list_inputs`.
+        method, mpp: as for :func:`label_file`.
+        map_in_order (callable): like :func:`map`; from
+            :func:`steatosis_d2.inference.parallel.open_mapper`, for instance.
+        progress (bool): show a bar on a terminal.
 
-    Yields:
-        LabelledImage: one a file, in order, whatever the number of workers.
+    Returns:
+        Labels: of the images that could be labelled; the others are among the faults.
     """
-    yield from map_in_order(functools.partial(label_file, method=method, mpp=mpp), files)
+    label_one = functools.partial(label_file, method=method, mpp=mpp)
+    results = map_in_order(label_one, list(files.values()))
+    bar = tqdm(results, total=len(files), unit="image", disable=None if progress else True)
+    labelled = dict(zip(files, bar, strict=True))
+    images, annotations = as_coco_records(labelled)
+    coco = {
+        "info": describe_run(labelled.values(), method=method, mpp=mpp),
+        "images": images,
+        "categories": [{"id": 1, "name": DROPLET}],
+        "annotations": annotations,
+    }
+    return Labels(coco, labelled, [image.fault for image in labelled.values() if image.fault])
 
 
 def label_file(path, *, method, mpp):
@@ -60,36 +101,37 @@ def label_file(path, *, method, mpp):
     Args:
         path (Path): an image file.
         method (str): one of ``METHODS``.
-        mpp (float or None): pixel size in um/px.
+        mpp (float, "estimate" or None): as for :func:`~.pixel_size.open_with_pixel_size`.
 
     Returns:
         LabelledImage: labels, or the fault.
     """
     try:
         _refuse_slide(path)
-        image_rgb = read_image_rgb(path)
+        with open_with_pixel_size(path, mpp=mpp) as slide:
+            mpp, mpp_source = slide.mpp, slide.mpp_source
+            image_rgb = slide.read_region(0, 0, slide.width, slide.height)
+        _check_mpp(path, mpp)
     except (InputError, OSError) as error:
         return LabelledImage(fault=str(error))
-    assumed_mpp = guess_magnification(image_rgb) if mpp is None else None
-    known_mpp = mpp or assumed_mpp
-    droplets = METHODS[method](image_rgb, mpp=known_mpp, parameters=choose_parameters(known_mpp))
+    droplets = METHODS[method](image_rgb, mpp=mpp, parameters=choose_parameters(mpp))
     height, width = image_rgb.shape[:2]
     return LabelledImage(
         height=height,
         width=width,
-        assumed_mpp=assumed_mpp,
+        mpp=mpp,
+        mpp_source=mpp_source,
         rles=[droplet.encode(image_rgb.shape) for droplet in droplets],
         scores=[round(droplet.score, 4) for droplet in droplets],
     )
 
 
-def as_coco_records(labelled, *, mpp):
+def as_coco_records(labelled):
     """
     COCO records of labelled images; those with a fault are left out.
 
     Args:
         labelled (dict): ``file_name`` (str) -> LabelledImage.
-        mpp (float or None): pixel size that was given, in um/px.
 
     Returns:
         tuple[list[dict], list[dict]]: images and annotations.
@@ -100,10 +142,13 @@ def as_coco_records(labelled, *, mpp):
         if image.fault:
             continue
         record = image_record(
-            len(images) + 1, file_name, height=image.height, width=image.width, mpp=mpp
+            len(images) + 1,
+            file_name,
+            height=image.height,
+            width=image.width,
+            mpp=image.mpp,
+            mpp_source=image.mpp_source,
         )
-        if image.assumed_mpp is not None:
-            record["assumed_mpp"] = image.assumed_mpp
         images.append(record)
         annotations += [
             annotation_record(len(annotations) + 1 + i, record["id"], rle, score=score)
@@ -119,19 +164,26 @@ def describe_run(labelled, *, method, mpp):
     Args:
         labelled (collection[LabelledImage]): all images of the run.
         method (str): one of ``METHODS``.
-        mpp (float or None): pixel size that was given, in um/px.
+        mpp (float, "estimate" or None): what the user said of the pixel size.
 
     Returns:
         dict: ``parameters`` has one entry for each pixel size, the key being um/px.
     """
-    assumed = {image.assumed_mpp for image in labelled if image.assumed_mpp is not None}
-    used = sorted(assumed) if mpp is None else [mpp]
+    used = sorted({image.mpp for image in labelled if image.mpp is not None})
     return {
         "description": "droplet labels without a trained model",
         "method": method,
         "mpp": mpp,
         "parameters": {f"{used_mpp:g}": asdict(choose_parameters(used_mpp)) for used_mpp in used},
     }
+
+
+def _check_mpp(path, mpp):
+    if mpp is None:
+        raise InputError(
+            f"'{path}' states no pixel size, and labels are made in um. Pass it, e.g. --mpp 0.25; "
+            "or let it be estimated from the nuclei, with --mpp estimate."
+        )
 
 
 def _refuse_slide(path):

@@ -35,7 +35,16 @@ TERMS = {
 
 
 def summarise(
-    table, *, category, file_name, shape_px, mpp, tissue_area_px, macro_diameter_um, calibration
+    table,
+    *,
+    category,
+    file_name,
+    shape_px,
+    mpp,
+    tissue_area_px,
+    macro_diameter_um,
+    calibration,
+    mpp_source=None,
 ):
     """
     Summarise one input. What a filter dropped is counted, and left out of everything else.
@@ -50,6 +59,7 @@ def summarise(
         tissue_area_px (float): area of its tissue.
         macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
         calibration (GradeCalibration or None): for a grade.
+        mpp_source (str or None): where the pixel size comes from; ``nuclei`` is an estimate.
 
     Returns:
         dict: the same keys for every input; None where something is not defined, such as what is
@@ -68,6 +78,7 @@ def summarise(
         "width_px": shape_px[1],
         "height_px": shape_px[0],
         "mpp": mpp,
+        "mpp_source": mpp_source,
         "tissue_area_mm2": _times(tissue_area_px, mm2),
         "tissue_area_px": tissue_area_px,
         f"{terms.area}_area_mm2": _times(covered_px, mm2),

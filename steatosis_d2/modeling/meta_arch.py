@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from typing import Any
 
 import torch
 from detectron2.config import configurable
@@ -65,7 +66,7 @@ class ScaledInputRCNN(GeneralizedRCNN):
         self.precision = precision
         self.precision_name = "float32"
         self._weights = weights
-        self._fast_copy = None
+        self._fast_copy: Any = None
         self.register_load_state_dict_pre_hook(lambda *_: self._forget_fast_copy())
 
     @classmethod
@@ -92,7 +93,7 @@ class ScaledInputRCNN(GeneralizedRCNN):
         if self._fast_copy is None:
             # Past nn.Module, which would take the copy for a part of this network.
             object.__setattr__(self, "_fast_copy", self._build_fast_copy())
-        fast = self._fast_copy
+        fast: ScaledInputRCNN = self._fast_copy
         for name in SETTINGS:
             setattr(fast, name, getattr(self, name))
         for name in BOX_SETTINGS:

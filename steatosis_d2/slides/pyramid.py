@@ -39,6 +39,7 @@ class Slide(ABC):
     Attributes:
         path (Path): of the file.
         mpp (float or None): um/px of level 0; None where it is unknown.
+        mpp_source (str or None): where that comes from: ``given``, ``file``, ``nuclei``.
         levels (tuple[Level]): from the finest, which is level 0, to the coarsest.
     """
 
@@ -51,6 +52,7 @@ class Slide(ABC):
         """
         self.path = path
         self.mpp = mpp
+        self.mpp_source = None if mpp is None else "given"
         self.width, self.height = sizes[0]
         self.levels = tuple(
             Level(width, height, (self.width / width + self.height / height) / 2)

@@ -81,6 +81,8 @@ def open_slide(path, *, mpp=None):
         raise InputError(f"slide '{path}': the given mpp is {mpp}; expected um/px above 0.")
     slide = _open_file(path)
     slide.mpp = _decide_mpp(path, slide.stated_mpp_xy, given=mpp)
+    if slide.mpp is not None:
+        slide.mpp_source = "file" if mpp is None else "given"
     return slide
 
 
@@ -248,6 +250,32 @@ class _TiffSlide(_FileSlide):
             pixels = pixels[..., 0]
         rgb = convert_to_rgb8(pixels, n_bits=self._n_bits)
         return ~rgb if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else rgb
+
+
+class ArraySlide(Slide):
+    """An image in memory, as a slide."""
+
+    def __init__(self, image_rgb, *, mpp=None):
+        """
+        Args:
+            image_rgb (ndarray): uint8, shape (H, W, 3), RGB.
+            mpp (float or None): um/px.
+
+        Raises:
+            InputError: the array is of another shape or type, or the pixel size makes no sense.
+        """
+        path = Path("image array")
+        if image_rgb.ndim != 3 or image_rgb.shape[2] != 3 or image_rgb.dtype != np.uint8:
+            raise InputError(
+                f"the image is an array of shape {image_rgb.shape} and type {image_rgb.dtype}; "
+                "expected (H, W, 3), uint8, in the order red, green, blue."
+            )
+        height, width = image_rgb.shape[:2]
+        super().__init__(path, sizes=[(width, height)], mpp=mpp)
+        self._image_rgb = image_rgb
+
+    def _read_level(self, level, left, top, width, height):
+        return self._image_rgb[top : top + height, left : left + width].copy()
 
 
 class _ImageSlide(_FileSlide):

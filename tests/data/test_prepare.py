@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from steatosis_d2.cli.prepare_options import build_prepare_parser
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.data.instance_masks import encode_label_file
-from steatosis_d2.data.prepare import prepare_argument_parser, read_sample, write_dataset
+from steatosis_d2.data.prepare import read_sample, write_dataset
 from steatosis_d2.data.sources import Sample
 from steatosis_d2.errors import InputError
 from steatosis_d2.instances.rle import decode_mask
@@ -136,10 +137,10 @@ def test_interrupted_run_leaves_no_half_files(tmp_path, sample, write, monkeypat
 
 def test_default_output_is_in_detectron2s_folder(monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", "/data/sets")
-    args = prepare_argument_parser("text", dataset_name="liver_torino").parse_args([])
+    args = build_prepare_parser("prog", "text", dataset_name="liver_torino").parse_args([])
     assert str(args.output) == "/data/sets/liver_torino"
     monkeypatch.delenv("DETECTRON2_DATASETS")
-    args = prepare_argument_parser("text", dataset_name="liver_torino").parse_args([])
+    args = build_prepare_parser("prog", "text", dataset_name="liver_torino").parse_args([])
     assert str(args.output) == "datasets/liver_torino"
 
 
@@ -148,7 +149,7 @@ def test_default_output_is_in_detectron2s_folder(monkeypatch):
     [("0.5 0.4 0.2", "is not 1"), ("1.5 -0.5 0", "no fraction"), ("all of it", "no fraction")],
 )
 def test_fractions_that_are_none(capsys, fractions, match):
-    parser = prepare_argument_parser("text", dataset_name="liver_torino")
+    parser = build_prepare_parser("prog", "text", dataset_name="liver_torino")
     with pytest.raises(SystemExit, match="2"):
         parser.parse_args(["--fractions", *fractions.split()])
     assert match in capsys.readouterr().err

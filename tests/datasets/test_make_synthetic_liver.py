@@ -1,7 +1,6 @@
 """datasets/make_synthetic_liver.py as a user runs it."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from steatosis_d2.cli import prepare_synthetic
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.instances.rle import decode_mask
@@ -50,13 +50,8 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def script():
-    """The script as a module, to ask it what it draws."""
-    specification = importlib.util.spec_from_file_location("make_synthetic_liver", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    yield module
-    del sys.modules[specification.name]
+    """The command as a module, to ask it what it draws."""
+    return prepare_synthetic
 
 
 def test_it_writes_tiles_and_one_coco_file_for_each_split(dataset):

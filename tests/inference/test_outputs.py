@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from steatosis_d2.data.coco import read_coco
-from steatosis_d2.inference.outputs import write_run_outputs, write_slide_outputs
+from steatosis_d2.inference.outputs import Reporting, write_run_outputs, write_slide_outputs
 from steatosis_d2.instances.geojson import read_features
 from steatosis_d2.instances.instance import Instance
 from steatosis_d2.instances.outlines import fill_geometry
@@ -80,7 +80,10 @@ def write_all(folder, *segmented, rules=(), faults=None, **settings):
     result_folders = [folder / ".segment" / one.name for one in segmented]
     for one, result_folder in zip(segmented, result_folders, strict=True):
         write_slide_outputs(
-            one, folder, result_folder=result_folder, rules=parse_rules(rules), **settings
+            one,
+            folder,
+            result_folder=result_folder,
+            reporting=Reporting(rules=tuple(parse_rules(list(rules))), **settings),
         )
     write_run_outputs(
         result_folders,
@@ -129,7 +132,8 @@ def test_masks_come_back_from_coco_and_from_geojson(tmp_path, segment):
 def test_coco_says_what_its_masks_say(tmp_path, segment):
     content = read_coco(write_all(tmp_path / "out", segment()) / "predictions.json")
     [image] = content["images"]
-    assert image == {"id": 1, "file_name": "tile.png", "height": 300, "width": 400, "mpp": 0.5}
+    size = {"height": 300, "width": 400, "mpp": 0.5, "mpp_source": "given"}
+    assert image == {"id": 1, "file_name": "tile.png"} | size
     assert content["info"]["model"] == {"kind": "drawn"}
     for annotation, one in zip(content["annotations"], DISKS, strict=True):
         assert annotation["area"] == one.crop.sum()
@@ -184,6 +188,7 @@ def test_parquet_says_its_unit_model_and_parameters(tmp_path, segment):
     metadata = pq.read_schema(folder / "tile.parquet").metadata
     assert json.loads(metadata[b"steatosis_d2"]) == {
         "mpp": 0.5,
+        "mpp_source": "given",
         "unit": "um",
         "model": {"kind": "drawn"},
         "parameters": {"tile_px": 1024},

@@ -124,7 +124,8 @@ def test_resumed_run_ends_like_an_unbroken_one(slide_path, tmp_path, whole, n_ca
 
 def test_finished_slide_leaves_no_journal_and_is_skipped_on_resume(slide_path, tmp_path):
     run([slide_path], tmp_path)
-    assert sorted(path.name for path in (tmp_path / "disks").iterdir()) == ["done", "settings.json"]
+    left = sorted(path.name for path in (tmp_path / "disks").iterdir())
+    assert left == ["done", "instances", "settings.json"]
     model = FailingModel(0, AssertionError("called"))
     recorder, faults = run([slide_path], tmp_path, make_model=lambda: model, resume=True)
     assert recorder.instances == {}

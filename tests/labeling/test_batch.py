@@ -13,7 +13,7 @@ from steatosis_d2.labeling.batch import (
     describe_run,
     label_file,
 )
-from steatosis_d2.labeling.pixel_size import guess_magnification, measure_nuclei
+from steatosis_d2.labeling.pixel_size import estimate_mpp, measure_nuclei
 
 
 def touch(path):
@@ -51,22 +51,47 @@ def test_fault_of_a_file_is_returned_with_its_name(tmp_path, name, content, mess
 def test_blank_file_has_no_labels_and_no_fault(tmp_path):
     Image.new("RGB", (60, 40), "white").save(tmp_path / "blank.png")
     labelled = label_file(tmp_path / "blank.png", method="watershed", mpp=0.25)
-    assert labelled == LabelledImage(height=40, width=60)
+    assert labelled == LabelledImage(height=40, width=60, mpp=0.25, mpp_source="given")
 
 
-def test_unknown_pixel_size_is_told_from_the_nuclei(tmp_path):
+@pytest.mark.parametrize(
+    ("mpp", "expected"), [("estimate", (0.25, "nuclei")), (0.4, (0.4, "given"))]
+)
+def test_pixel_size_comes_with_its_source(tmp_path, mpp, expected):
     Image.fromarray(paint_nuclei(13)).save(tmp_path / "tile.png")
-    assert label_file(tmp_path / "tile.png", method="watershed", mpp=None).assumed_mpp == 0.25
-    assert label_file(tmp_path / "tile.png", method="watershed", mpp=0.4).assumed_mpp is None
+    labelled = label_file(tmp_path / "tile.png", method="watershed", mpp=mpp)
+    assert (labelled.mpp, labelled.mpp_source) == expected
+
+
+def test_pixel_size_is_never_guessed_without_being_asked(tmp_path):
+    """It was: 20x or 40x, whichever the nuclei fitted better."""
+    Image.fromarray(paint_nuclei(13)).save(tmp_path / "tile.png")
+    labelled = label_file(tmp_path / "tile.png", method="watershed", mpp=None)
+    assert "states no pixel size" in labelled.fault
+    assert "--mpp estimate" in labelled.fault
+
+
+def test_pixel_size_of_the_file_is_taken(tmp_path):
+    path = tmp_path / "tile.tif"
+    Image.fromarray(paint_nuclei(13)).save(path, resolution=20_000, resolution_unit="cm")
+    labelled = label_file(path, method="watershed", mpp="estimate")
+    assert (labelled.mpp, labelled.mpp_source) == (0.5, "file")
 
 
 @pytest.mark.parametrize(("radius_px", "mpp"), [(6.5, 0.5), (13, 0.25)])
 def test_magnification_follows_the_size_of_the_nuclei(radius_px, mpp):
-    assert guess_magnification(paint_nuclei(radius_px)) == mpp
+    assert estimate_mpp(measure_nuclei(paint_nuclei(radius_px))) == (mpp, 16)
 
 
-def test_too_few_nuclei_are_taken_for_20x():
-    assert guess_magnification(paint_nuclei(13, number=3)) == 0.5
+def test_unusual_pixel_size_is_estimated_as_it_is():
+    mpp, _ = estimate_mpp(measure_nuclei(paint_nuclei(8.6)))
+    assert mpp == pytest.approx(0.37, rel=0.06)
+
+
+def test_too_few_nuclei_give_no_pixel_size(tmp_path):
+    Image.fromarray(paint_nuclei(13, number=3)).save(tmp_path / "tile.png")
+    labelled = label_file(tmp_path / "tile.png", method="watershed", mpp="estimate")
+    assert "with 3 nuclei it cannot be estimated" in labelled.fault
 
 
 def test_nuclei_are_measured_and_slits_are_not():
@@ -79,13 +104,13 @@ def test_records_leave_out_faulty_files_and_number_the_rest():
     mask = np.zeros((40, 60), bool)
     mask[5:10, 5:10] = True
     labelled = {
-        "a.png": LabelledImage(40, 60, None, [encode_mask(mask)] * 2, [0.9, 0.6]),
+        "a.png": LabelledImage(40, 60, None, None, [encode_mask(mask)] * 2, [0.9, 0.6]),
         "bad.png": LabelledImage(fault="bad"),
-        "b.png": LabelledImage(40, 60, 0.5, [encode_mask(mask)], [0.7]),
+        "b.png": LabelledImage(40, 60, 0.5, "nuclei", [encode_mask(mask)], [0.7]),
     }
-    images, annotations = as_coco_records(labelled, mpp=None)
+    images, annotations = as_coco_records(labelled)
     assert [(image["id"], image["file_name"]) for image in images] == [(1, "a.png"), (2, "b.png")]
-    assert images[1]["assumed_mpp"] == 0.5
+    assert (images[1]["mpp"], images[1]["mpp_source"]) == (0.5, "nuclei")
     assert [(a["id"], a["image_id"], a["score"]) for a in annotations] == [
         (1, 1, 0.9),
         (2, 1, 0.6),
@@ -94,11 +119,11 @@ def test_records_leave_out_faulty_files_and_number_the_rest():
 
 
 def test_run_names_the_parameters_of_each_pixel_size_it_used():
-    given = describe_run([LabelledImage()], method="clump-split", mpp=0.3)
+    given = describe_run([LabelledImage(mpp=0.3)], method="clump-split", mpp=0.3)
     assert given["mpp"] == 0.3
     assert given["parameters"]["0.3"]["min_diameter_um"] == 5.0
-    assumed = [LabelledImage(assumed_mpp=mpp) for mpp in (0.5, 0.25, 0.5)]
-    assert list(describe_run(assumed, method="watershed", mpp=None)["parameters"]) == [
+    estimated = [LabelledImage(mpp=mpp) for mpp in (0.5, 0.25, 0.5)]
+    assert list(describe_run(estimated, method="watershed", mpp="estimate")["parameters"]) == [
         "0.25",
         "0.5",
     ]

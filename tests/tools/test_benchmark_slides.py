@@ -15,7 +15,9 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 def slides(monkeypatch):
     """The module of the benchmark, which scripts import from their own folder."""
     monkeypatch.syspath_prepend(TOOLS)
-    monkeypatch.setattr(pipeline, "open_slide", pipeline.open_slide)  # the simulation replaces it
+    monkeypatch.setattr(
+        pipeline, "open_with_pixel_size", pipeline.open_with_pixel_size
+    )  # the simulation replaces it
     from benchmarks import slides
 
     return slides

@@ -79,7 +79,9 @@ def test_bad_files_are_named_and_the_others_labelled(tiles, tmp_path, run_script
 
 
 def test_glass_alone_is_an_empty_file_and_no_error(tiles, tmp_path, run_script):
-    process = run_script(TOOL, tiles / "glass.png", "--output", tmp_path / "labels.json")
+    process = run_script(
+        TOOL, tiles / "glass.png", "--output", tmp_path / "labels.json", "--mpp", "0.5"
+    )
     assert process.returncode == 0, process.stderr
     labels = read_coco(tmp_path / "labels.json")
     assert len(labels["images"]) == 1
@@ -111,12 +113,20 @@ def test_overlay_shows_each_image(tiles, tmp_path, run_script):
     )
 
 
-def test_unknown_pixel_size_is_said(tiles, tmp_path, run_script):
+def test_unknown_pixel_size_is_not_guessed(tiles, tmp_path, run_script):
     process = run_script(TOOL, tiles / "one.png", "--output", tmp_path / "labels.json")
-    assert "pixel size unknown" in process.stderr
-    [image] = read_coco(tmp_path / "labels.json")["images"]
-    assert image["assumed_mpp"] == 0.5
-    assert "mpp" not in image
+    assert process.returncode == 1
+    assert "one.png' states no pixel size" in process.stderr
+    assert read_coco(tmp_path / "labels.json")["images"] == []
+
+
+def test_pixel_size_that_cannot_be_estimated_is_said(tiles, tmp_path, run_script):
+    """The drawn tile has no nuclei."""
+    process = run_script(
+        TOOL, tiles / "one.png", "--output", tmp_path / "labels.json", "--mpp", "estimate"
+    )
+    assert process.returncode == 1
+    assert "with 0 nuclei it cannot be estimated" in process.stderr
 
 
 def test_watershed_is_the_other_method(tiles, tmp_path, run_script):
@@ -139,7 +149,9 @@ def test_senseless_options_are_usage_errors(tiles, tmp_path, run_script, argumen
 
 def test_output_that_cannot_be_written_is_named(tiles, tmp_path, run_script):
     (tmp_path / "file").touch()
-    process = run_script(TOOL, tiles / "glass.png", "--output", tmp_path / "file" / "labels.json")
+    process = run_script(
+        TOOL, tiles / "glass.png", "--mpp", "0.5", "--output", tmp_path / "file" / "labels.json"
+    )
     assert process.returncode == 1
     assert "file" in process.stderr
 

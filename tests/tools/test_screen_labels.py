@@ -5,7 +5,6 @@ import csv
 import functools
 import json
 import re
-import runpy
 import shlex
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from steatosis_d2.cli import screen as screen_command
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.screening.labels import read_labels
 from steatosis_d2.screening.log import DecisionLog, Entry
@@ -191,14 +191,7 @@ def test_neither_torch_nor_detectron2_is_loaded():
 @pytest.fixture(scope="module")
 def parse():
     """The tool's own parser: (*words) -> arguments."""
-    parse_arguments = runpy.run_path(str(REPOSITORY / TOOL))["parse_arguments"]
-
-    def parse_words(*words):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [TOOL, *words])
-            return parse_arguments()
-
-    return parse_words
+    return lambda *words: screen_command.build_parser("screen_labels.py").parse_args(words)
 
 
 @pytest.mark.parametrize("command", ["serve", "merge", "export", "import", "rank"])

@@ -337,7 +337,9 @@ def simulate(side_px, glass_px):
         path = Path(folder, "virtual")
         path.write_text("stands in for the file, which the journal asks for\n")
         # The pipeline opens slides by path; this one exists while it is looked at, and no longer.
-        pipeline.open_slide = functools.partial(open_disks, side_px=side_px, glass_px=glass_px)
+        pipeline.open_with_pixel_size = functools.partial(
+            open_disks, side_px=side_px, glass_px=glass_px
+        )
         outputs = Comparison(Path(folder))
         return segment_slide(path, ColorModel, outputs, report=show_progress)
 

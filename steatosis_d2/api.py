@@ -1,0 +1,356 @@
+"""The package from Python: what the commands call, too."""
+
+import functools
+import os
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import shapely
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from steatosis_d2.data.coco import check_coco, read_coco
+from steatosis_d2.data.images import list_inputs
+from steatosis_d2.errors import InputError
+from steatosis_d2.evaluation.figures import evaluate_pairs
+from steatosis_d2.evaluation.image_pairs import pair_images
+from steatosis_d2.inference import pipeline
+from steatosis_d2.inference.models import LoadedModel, choose_model
+from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting
+from steatosis_d2.inference.parallel import open_executor, open_mapper
+from steatosis_d2.inference.plan import OVERLAP_PX, TILE_PX, Tiling, name_inputs
+from steatosis_d2.inference.results import RunResults
+from steatosis_d2.inference.slide_run import prepare_folder
+from steatosis_d2.instances.instance import Instance
+from steatosis_d2.labeling.batch import label_all
+from steatosis_d2.measurement.filters import find_reasons, parse_rules
+from steatosis_d2.measurement.grading import read_grade_calibration
+from steatosis_d2.measurement.morphology import measure_instances
+from steatosis_d2.measurement.summary import MACRO_DIAMETER_UM
+from steatosis_d2.slides.regions import read_regions
+from steatosis_d2.slides.slide import SLIDE_SUFFIXES, ArraySlide
+
+JOURNAL_FOLDER = ".segment"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """
+    What all inputs of a run share.
+
+    Attributes:
+        facts (ModelFacts): of the model.
+        tiling (Tiling): how slides are cut into tiles.
+        reporting (Reporting): what is counted.
+    """
+
+    facts: pipeline.ModelFacts
+    tiling: Tiling
+    reporting: Reporting
+
+    @property
+    def parameters(self):
+        """All settings but the model's, as JSON values."""
+        batch_size = {"batch_size": self.facts.batch_size}
+        return self.tiling.describe() | batch_size | self.reporting.describe()
+
+
+class ImageResult(NamedTuple):
+    """
+    What was found on an image.
+
+    Attributes:
+        instances (list[Instance]): in px of the image.
+        table (pandas.DataFrame): one row an instance, in the same order.
+    """
+
+    instances: list[Instance]
+    table: pd.DataFrame
+
+
+def segment(
+    inputs,
+    output=None,
+    *,
+    model=None,
+    weights=None,
+    overrides=(),
+    score_threshold=None,
+    mpp=None,
+    roi=None,
+    filters=(),
+    macro_diameter_um=MACRO_DIAMETER_UM,
+    grade_calibration=None,
+    workers=1,
+    scheduler=None,
+    batch_size=None,
+    tile_px=TILE_PX,
+    overlap_px=OVERLAP_PX,
+    resume=False,
+    progress=False,
+):
+    """
+    Segment tiles and whole slides, as ``steatosis-d2 segment`` does.
+
+    Args:
+        inputs (str, Path or list of them): slides and images, and folders of them.
+        output (str, Path or None): folder for the files; None writes none, until
+            :meth:`RunResults.write`.
+        model (str, LoadedModel or None): config file, or the name of one of ours; ``clump-split``
+            for the classical method; None for the network that ships.
+        weights (str, Path or None): checkpoint; None takes those that ship for the config.
+        overrides (list[str]): config ``KEY VALUE`` pairs, for instance ``["TEST.VIEWS", "1"]``.
+        score_threshold (float or None): lowest score that is kept; None is the model's own.
+        mpp (float, "estimate" or None): pixel size of all inputs in um/px; ``"estimate"`` takes
+            it from the nuclei where the file does not state it; None takes what each file says.
+        roi (str, Path, shapely geometry or None): where to look: GeoJSON, or px of level 0.
+        filters (list[str]): ``paper``, or rules such as ``area_um2>=5``. What they drop stays in
+            the table, with the reason.
+        macro_diameter_um (float): diameter from which a droplet counts as macrovesicular.
+        grade_calibration (str, Path or None): file with limits of fat area for grades.
+        workers (int): processes on this machine.
+        scheduler (str or None): address of a Dask scheduler, in place of workers.
+        batch_size (int or None): tiles that go through the network together; None is what is
+            best on the device.
+        tile_px, overlap_px (int): longest side of a tile, and what neighbours share, in px.
+        resume (bool): go on with an interrupted run in ``output``.
+        progress (bool): show a bar on a terminal.
+
+    Returns:
+        RunResults: a sequence with ``table``, ``summary`` and ``instances()`` for each input.
+
+    Raises:
+        InputError: a setting is at fault, or no input could be segmented. If some could, the
+            others stand in ``faults``.
+
+    Example:
+        >>> [tile] = segment("tile.png", mpp=0.5, model="clump-split")
+        >>> tile.summary["droplets"], tile.summary["fat_area_percent"]
+        (12, 7.84467)
+        >>> tile.table["area_um2"].round().tolist()[:3]
+        [142.0, 142.0, 142.0]
+    """
+    if resume and output is None:
+        raise InputError("resume needs the output folder of the run to go on with.")
+    files, faults = list_inputs(_as_list(inputs), suffixes=SLIDE_SUFFIXES)
+    if not files:
+        raise InputError(join_faults(faults))
+    items = name_inputs(files)
+    tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, regions=_as_regions(roi))
+    reporting = Reporting(
+        rules=tuple(parse_rules(list(filters) or ["none"])),
+        macro_diameter_um=macro_diameter_um,
+        calibration=grade_calibration and read_grade_calibration(grade_calibration),
+    )
+    make_model = choose_model(
+        model,
+        weights=weights,
+        score_threshold=score_threshold,
+        batch_size=batch_size,
+        overrides=overrides,
+    )
+    scratch = None if output is not None else tempfile.TemporaryDirectory(prefix="steatosis_d2_")
+    journals = Path(output, JOURNAL_FOLDER) if scratch is None else Path(scratch.name)
+    with open_executor(workers=workers, scheduler=scheduler) as executor:
+        facts = executor.submit(pipeline.describe_model, make_model).result()
+        run = RunSettings(facts, tiling, reporting)
+        prepare_folder(journals, {"model": facts.description} | run.parameters, resume=resume)
+        with _progress_bar(len(items), is_shown=progress) as report:
+            failed = pipeline.segment_slides(
+                items,
+                make_model=make_model,
+                facts=facts,
+                executor=executor,
+                tiling=tiling,
+                parameters=run.parameters,
+                folder=journals,
+                outputs=NoFiles(reporting)
+                if output is None
+                else OutputFolder(Path(output), reporting),
+                report=report,
+            )
+    faults += failed.values()
+    results = RunResults(
+        items, run, journals=journals, failed=failed, faults=faults, scratch=scratch
+    )
+    if output is not None:
+        results.write_run_files(output)
+    if not results:
+        raise InputError(join_faults(faults))
+    return results
+
+
+def segment_image(image_rgb, *, mpp=None, model=None, filters=()):
+    """
+    Segment one image, for instance in a notebook; large ones go through tiles.
+
+    The model is loaded at the first call and kept.
+
+    Args:
+        image_rgb (ndarray): uint8, shape (H, W, 3), in the order red, green, blue.
+        mpp (float or None): um/px; None where it is unknown, then lengths are in px.
+        model (str, LoadedModel or None): as for :func:`segment`.
+        filters (list[str]): as for :func:`segment`.
+
+    Returns:
+        ImageResult: the instances, and their table.
+
+    Raises:
+        InputError: the array is no RGB image, or the model needs the pixel size.
+
+    Example:
+        >>> import numpy as np
+        >>> from PIL import Image
+        >>> image_rgb = np.array(Image.open("tile.png"))
+        >>> droplets, table = segment_image(image_rgb, mpp=0.5, model="clump-split")
+        >>> len(droplets), f"{table['equivalent_diameter_um'].mean():.1f} um"
+        (12, '13.5 um')
+    """
+    rules = parse_rules(list(filters) or ["none"])
+    with ArraySlide(image_rgb, mpp=mpp) as slide:
+        Reporting(rules=tuple(rules)).check(slide)
+        instances = pipeline.segment_in_memory(
+            slide, make_model=choose_model(model), tiling=Tiling(mpp=mpp)
+        )
+    table = measure_instances(instances, mpp=mpp)
+    table["dropped_by"] = find_reasons(table, rules)
+    return ImageResult(instances, table)
+
+
+def load_model(name=None, *, weights=None, score_threshold=None, batch_size=None, overrides=()):
+    """
+    Load a model, to be given to :func:`segment` and :func:`segment_image`, or called itself.
+
+    Args:
+        name (str, Path or None): config file, or the name of one of ours, or ``clump-split``;
+            None is the network that ships.
+        weights, score_threshold, batch_size, overrides: as for :func:`segment`.
+
+    Returns:
+        LoadedModel: call it with a list of images and their um/px.
+
+    Raises:
+        InputError: there is no such config, or its weights are missing or do not fit.
+
+    Example:
+        >>> model = load_model("clump-split", score_threshold=0.7)
+        >>> model.category
+        'droplet'
+        >>> len(segment("tile.png", mpp=0.5, model=model)[0].table)
+        12
+    """
+    choice = choose_model(
+        name,
+        weights=weights,
+        score_threshold=score_threshold,
+        batch_size=batch_size,
+        overrides=overrides,
+    )
+    return LoadedModel(choice, pipeline.load_cached(choice))
+
+
+def label(images, *, mpp=None, method="clump-split", workers=1, scheduler=None, progress=False):
+    """
+    Outline fat droplets without a trained network, as ``steatosis-d2 label`` does.
+
+    Args:
+        images (str, Path or list of them): image files, and folders of them.
+        mpp (float, "estimate" or None): pixel size of all images in um/px; ``"estimate"`` takes
+            it from the nuclei where the file does not state it; None takes what each file says.
+        method (str): ``clump-split``, or ``watershed`` to compare with.
+        workers (int): processes on this machine.
+        scheduler (str or None): address of a Dask scheduler, in place of workers.
+        progress (bool): show a bar on a terminal.
+
+    Returns:
+        Labels: ``coco`` (dict), ``faults`` and ``write(path)``.
+
+    Raises:
+        InputError: a setting is at fault, or no image could be labelled. If some could, the
+            others stand in ``faults``.
+
+    Example:
+        >>> labels = label("tile.png", mpp=0.5)
+        >>> len(labels.coco["annotations"])
+        12
+        >>> labels.write("labels.json")
+    """
+    labels = label_inputs(
+        images, mpp=mpp, method=method, workers=workers, scheduler=scheduler, progress=progress
+    )
+    if not labels.coco["images"]:
+        raise InputError(join_faults(labels.faults))
+    return labels
+
+
+def label_inputs(images, *, mpp, method, workers, scheduler, progress):
+    """As :func:`label`, but where no image could be labelled, that stands in ``faults``, too."""
+    files, faults = list_inputs(_as_list(images))
+    with open_mapper(workers=workers, scheduler=scheduler) as map_in_order:
+        labels = label_all(
+            files, method=method, mpp=mpp, map_in_order=map_in_order, progress=progress
+        )
+    labels.faults[:0] = faults
+    return labels
+
+
+def evaluate(ground_truth, predictions, *, score_threshold=0.0):
+    """
+    Measure predictions against truths, as ``steatosis-d2 evaluate`` does.
+
+    Args:
+        ground_truth (str, Path or dict): COCO file, or its content.
+        predictions (str, Path or dict): the same, with a ``score`` an annotation.
+        score_threshold (float): lowest score that counts in every figure but COCO AP.
+
+    Returns:
+        Evaluation: ``metrics`` is group -> name -> float; ``images`` has the figures of each.
+
+    Raises:
+        InputError: a file is not sound, or the images are not the same.
+
+    Example:
+        >>> labels = label("tile.png", mpp=0.5).coco
+        >>> figures = evaluate(labels, labels)
+        >>> figures.metrics["instances"]["f1"], figures.metrics["clinical"]["count_error"]
+        (1.0, 0.0)
+    """
+    names = [
+        "ground truth" if isinstance(ground_truth, dict) else str(ground_truth),
+        "predictions" if isinstance(predictions, dict) else str(predictions),
+    ]
+    contents = [
+        check_coco(content, name) if isinstance(content, dict) else read_coco(content)
+        for content, name in zip((ground_truth, predictions), names, strict=True)
+    ]
+    pairs = pair_images(*contents, truth_name=names[0], predictions_name=names[1])
+    return evaluate_pairs(pairs, score_threshold=score_threshold)
+
+
+def join_faults(faults):
+    """One message of all that went wrong, a line each, as commands print it."""
+    return "\nerror: ".join(faults)
+
+
+def _as_list(inputs):
+    return [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+
+
+def _as_regions(roi):
+    return roi if roi is None or isinstance(roi, shapely.Geometry) else read_regions(roi)
+
+
+@contextmanager
+def _progress_bar(n_slides, *, is_shown):
+    """A function that moves a bar on; slides not yet opened are taken to be of average size."""
+    with logging_redirect_tqdm(), tqdm(unit="tile", disable=None if is_shown else True) as bar:
+        yield functools.partial(_show, bar, n_slides=n_slides)
+
+
+def _show(bar, progress, *, n_slides):
+    bar.total = round(progress.n_tiles * n_slides / progress.n_slides)
+    bar.update(progress.n_done - bar.n)

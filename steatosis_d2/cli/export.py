@@ -1,0 +1,99 @@
+"""
+Make a checkpoint small enough to give away: the network's weights alone, in half precision.
+
+With its config, the network also runs on images of its training sets, to note between which
+values its features lie. Processors with VNNI (Intel since 2019, AMD since 2022) then compute in
+8-bit integers, about 1.5 times as fast as in bfloat16 and 3 times as fast as in float32.
+"""
+
+import argparse
+import hashlib
+import math
+from pathlib import Path
+
+import torch
+
+from steatosis_d2.errors import InputError
+from steatosis_d2.files import replace_when_done
+
+EXAMPLES = """
+examples:
+  %(prog)s output/liver_starter/model_final.pth --output liver_starter.pth
+  %(prog)s output/liver_starter/model_final.pth --output liver_starter.pth \\
+      --config-file configs/liver/starter.yaml
+"""
+CALIBRATION_IMAGES = 64
+
+
+def run(arguments):
+    """Write the small checkpoint, and say its size and fingerprint."""
+    weights = read_weights(arguments.checkpoint)
+    exported = {"model": {name: halve(value) for name, value in weights.items()}}
+    if arguments.config_file is not None:
+        exported |= calibrate(arguments.config_file, arguments.checkpoint)
+    with replace_when_done(arguments.output) as temporary:
+        torch.save(exported, temporary)
+    content = arguments.output.read_bytes()
+    print(f"{arguments.output}: {len(content) / 1e6:.1f} MB")
+    print(f"SHA-256 {hashlib.sha256(content).hexdigest()}")
+
+
+def build_parser(prog):
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, help="written by tools/train_net.py")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help="the checkpoint's config: note the ranges of its features for 8-bit integers",
+    )
+    return parser
+
+
+def read_weights(path):
+    """The network's tensors; where averaged weights were trained, they are the averaged ones."""
+    if not path.is_file():
+        raise InputError(f"checkpoint '{path}' does not exist; check the path.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)["model"]
+    except Exception as error:
+        raise InputError(
+            f"'{path}' is no checkpoint of tools/train_net.py ({str(error).splitlines()[0]})."
+        ) from None
+
+
+def calibrate(config_file, checkpoint):
+    """Ranges of the network's features on images of its training sets, as a checkpoint's entry."""
+    # These take seconds to import, and plain export does without them.
+    from detectron2.data import DatasetCatalog
+
+    from steatosis_d2.data.images import read_image_rgb
+    from steatosis_d2.inference.feature_ranges import measure_feature_ranges
+    from steatosis_d2.model_zoo import get_config
+    from steatosis_d2.modeling.quantization import RANGES_KEY
+
+    cfg = get_config(config_file, ["MODEL.WEIGHTS", str(checkpoint)])
+    n_each = max(1, CALIBRATION_IMAGES // len(cfg.DATASETS.TRAIN))
+    records = [
+        record
+        for name in cfg.DATASETS.TRAIN
+        for record in take_evenly(DatasetCatalog.get(name), n_each)
+    ]
+    tiles = ((read_image_rgb(one["file_name"]), one.get("mpp")) for one in records)
+    print(f"Noting the ranges of the features on {len(records)} training images.")
+    return {RANGES_KEY: measure_feature_ranges(cfg, tiles)}
+
+
+def take_evenly(items, at_most):
+    """Some items, from beginning to end."""
+    return items[:: max(1, math.ceil(len(items) / at_most))]
+
+
+def halve(tensor):
+    return tensor.half() if tensor.is_floating_point() else tensor

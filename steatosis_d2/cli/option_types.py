@@ -1,0 +1,79 @@
+"""Types of options that several commands have."""
+
+import argparse
+import math
+
+from steatosis_d2.labeling.pixel_size import ESTIMATE
+
+
+def positive_integer(text):
+    """A number of things, at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is less than 1")
+    return number
+
+
+def positive_number(text):
+    """A finite number above 0."""
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return number
+
+
+def share(text):
+    """A number from 0 to 1."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number from 0 to 1")
+    return number
+
+
+def finite_number(text):
+    """Any number that is one."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def pixel_size_um(text):
+    """
+    Value of the option ``--mpp``.
+
+    Args:
+        text (str): what the user typed.
+
+    Returns:
+        float: um/px.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not a number above 0.
+    """
+    mpp = read_number(text)
+    if not 0 < mpp < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no pixel size; expected um/px, like 0.25")
+    return mpp
+
+
+def read_number(text):
+    """The number (float) that a text says; NaN if it says none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def pixel_size_or_estimate(text):
+    """A pixel size in um/px, or the word that asks for an estimate."""
+    return text if text == ESTIMATE else pixel_size_um(text)
+
+
+def add_scale_out(group, *, workers_help):
+    """The options --workers and --scheduler, of which one can be given."""
+    where = group.add_mutually_exclusive_group()
+    where.add_argument(
+        "--workers", type=positive_integer, default=1, metavar="N", help=workers_help
+    )
+    where.add_argument("--scheduler", metavar="ADDR", help="address of a Dask scheduler")

@@ -1,0 +1,236 @@
+"""
+Make a dataset of synthetic liver tiles whose fat droplets are known exactly.
+
+Of each 20 tiles one is blank glass and three are healthy: images without annotations. The
+others hold a fat fraction of 0.005 to 0.5, and each has a stain of its own. Every second tile is
+crowded with vessels, whose open lumina are the white that is taken for fat most easily. The same
+arguments give the same files, byte for byte.
+
+examples:
+  %(prog)s --train 20 --val 5 --test 5 --size 256
+  %(prog)s --output data/synthetic_40x --train 1000 --val 100 \\
+      --test 100 --size 1024 --mpp 0.25 --seed 7 --workers 4
+"""
+
+import argparse
+import dataclasses
+import functools
+import math
+import multiprocessing
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from steatosis_d2.cli.option_types import pixel_size_um
+from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
+from steatosis_d2.data.synthetic import DRAWABLE_MPP, random_liver
+from steatosis_d2.files import replace_when_done
+from steatosis_d2.instances.rle import encode_label_image
+
+DEFAULT_TILES = {"train": 60, "val": 12, "test": 12}
+SPLITS = tuple(DEFAULT_TILES)
+# By index, in each PERIOD tiles
+GLASS_TILES, HEALTHY_TILES, VESSEL_TILES, PERIOD = (4,), (2, 9, 15), range(1, 20, 2), 20
+CROWDED = 4.0  # vessels in a 240 um square
+FAT_FRACTION = (0.005, 0.5)
+BORDER_SHARE = 0.25  # of the tiles lie at the border of the tissue
+BORDER_GLASS_FRACTION = 0.3
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """What it takes to make one tile in any process."""
+
+    split: str
+    index: int
+    seed: int
+    size_px: int
+    mpp: float
+
+    @property
+    def file_name(self):
+        return f"{self.split}_{self.index:05d}.png"
+
+
+def run(args):
+    """Draw all tiles and write the data set."""
+    image_folder = args.output / "images"
+    image_folder.mkdir(parents=True, exist_ok=True)
+    plans = [
+        TilePlan(split, index, args.seed, args.size, args.mpp)
+        for split in SPLITS
+        for index in range(getattr(args, split))
+    ]
+    make = functools.partial(make_tile, image_folder=image_folder)
+    progress = functools.partial(tqdm, total=len(plans), unit="tile", desc="tiles")
+    if args.workers == 1:
+        droplets = list(progress(map(make, plans)))
+    else:
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(args.workers) as pool:
+            droplets = list(progress(pool.imap(make, plans)))
+    for split in SPLITS:
+        tiles = [tile for tile in zip(plans, droplets, strict=True) if tile[0].split == split]
+        path = args.output / "annotations" / f"instances_{split}.json"
+        count = write_split(path, tiles, info=dataset_info(args))
+        print(f"{path}: tiles {len(tiles)}, droplets {count}")
+
+
+def build_parser(prog):
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    datasets = Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=datasets / "liver_synthetic",
+        metavar="DIR",
+        help="folder for images/ and annotations/ (default: %(default)s)",
+    )
+    for split, count in DEFAULT_TILES.items():
+        parser.add_argument(
+            f"--{split}",
+            type=non_negative,
+            default=count,
+            metavar="N",
+            help=f"tiles in instances_{split}.json (default: %(default)s)",
+        )
+    parser.add_argument(
+        "--size",
+        type=positive,
+        default=512,
+        metavar="PX",
+        help="side of a tile (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--mpp",
+        type=tile_mpp,
+        default=0.5,
+        metavar="M",
+        help="um/px: 0.5 is a scan at 20x, 0.25 one at 40x (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=non_negative,
+        default=0,
+        metavar="S",
+        help="another seed makes other tiles (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="processes to draw with; the files do not depend on it (default: %(default)s)",
+    )
+    return parser
+
+
+def non_negative(text):
+    """Whole number of at least 0, as typed."""
+    return whole_number(text, least=0)
+
+
+def positive(text):
+    """Whole number of at least 1, as typed."""
+    return whole_number(text, least=1)
+
+
+def whole_number(text, *, least):
+    """Whole number as typed, or the error that argparse shows."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least {least}")
+    return number
+
+
+def tile_mpp(text):
+    """um/px as typed, or the error that argparse shows."""
+    mpp = pixel_size_um(text)
+    if not DRAWABLE_MPP[0] <= mpp <= DRAWABLE_MPP[1]:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is out of range; expected {DRAWABLE_MPP[0]} to {DRAWABLE_MPP[1]} um/px"
+        )
+    return mpp
+
+
+def make_tile(plan, *, image_folder):
+    """
+    Draw one tile and write its picture.
+
+    Args:
+        plan (TilePlan): which tile.
+        image_folder (Path): where the PNG goes.
+
+    Returns:
+        list[dict]: COCO RLEs of its droplets.
+    """
+    tile = draw_tile(plan)
+    with replace_when_done(image_folder / plan.file_name) as temporary:
+        Image.fromarray(tile.image_rgb).save(temporary)
+    return list(encode_label_image(tile.labels).values())
+
+
+def draw_tile(plan):
+    """The tile of a plan: glass, healthy or fatty, with few or many vessels, in its own stain."""
+    rng = np.random.default_rng([plan.seed, SPLITS.index(plan.split), plan.index])
+    fat_fraction = math.exp(rng.uniform(*np.log(FAT_FRACTION)))
+    glass_fraction = BORDER_GLASS_FRACTION if rng.uniform() < BORDER_SHARE else 0.0
+    if plan.index % PERIOD in HEALTHY_TILES:
+        fat_fraction = 0.0
+    if plan.index % PERIOD in GLASS_TILES:
+        glass_fraction = 1.0
+    liver = random_liver(
+        rng, mpp=plan.mpp, fat_fraction=fat_fraction, glass_fraction=glass_fraction
+    )
+    if plan.index % PERIOD in VESSEL_TILES:
+        anatomy = dataclasses.replace(liver.anatomy, vessel_density=CROWDED)
+        liver = dataclasses.replace(liver, anatomy=anatomy)
+    return liver.render(top=0, left=0, height=plan.size_px, width=plan.size_px)
+
+
+def write_split(path, tiles, *, info):
+    """
+    Write the COCO file of one split.
+
+    Args:
+        path (Path): the file.
+        tiles (list): pairs (TilePlan, its RLEs).
+        info (dict): where the dataset comes from.
+
+    Returns:
+        int: number of droplets.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for image_id, (plan, rles) in enumerate(tiles, start=1):
+        images.append(
+            image_record(
+                image_id, plan.file_name, height=plan.size_px, width=plan.size_px, mpp=plan.mpp
+            )
+        )
+        for rle in rles:
+            annotations.append(annotation_record(len(annotations) + 1, image_id, rle))
+    write_coco(path, images, annotations, category=DROPLET, info=info)
+    return len(annotations)
+
+
+def dataset_info(args):
+    """What made the dataset, for the COCO files."""
+    return {
+        "description": "Synthetic H&E-stained liver; the droplets are known exactly",
+        "generator": "make_synthetic_liver.py",
+        "seed": args.seed,
+        "size_px": args.size,
+        "mpp": args.mpp,
+        **{split: getattr(args, split) for split in SPLITS},
+    }

@@ -1,0 +1,264 @@
+"""Segment tiles and whole slides: outlines, a table, a picture of each, and a report of all."""
+
+import argparse
+import logging
+from datetime import timedelta
+
+from steatosis_d2 import api
+from steatosis_d2.cli.option_types import (
+    add_scale_out,
+    pixel_size_or_estimate,
+    positive_integer,
+    positive_number,
+    share,
+)
+from steatosis_d2.data.images import list_inputs
+from steatosis_d2.errors import InputError
+from steatosis_d2.inference import pipeline
+from steatosis_d2.inference.models import CLUMP_SPLIT, choose_model
+from steatosis_d2.inference.parallel import open_executor
+from steatosis_d2.inference.plan import OVERLAP_PX, TILE_PX, Tiling, name_inputs, plan_slide
+from steatosis_d2.inference.tiles import MIN_OVERLAP_PX
+from steatosis_d2.labeling.pixel_size import open_with_pixel_size
+from steatosis_d2.measurement.filters import check_units, parse_rules
+from steatosis_d2.measurement.summary import MACRO_DIAMETER_UM
+from steatosis_d2.slides.regions import read_regions
+from steatosis_d2.slides.slide import SLIDE_SUFFIXES
+
+EXAMPLES = """
+examples:
+  a slide, with the model that ships with the package:
+    %(prog)s L07.svs --output results
+  a folder of slides, two processes, the paper's filter; after a crash the same with --resume:
+    %(prog)s slides --output results --workers 2 --filter paper
+  tiles without a pixel size in the file, no trained model:
+    %(prog)s tiles --output results --model clump-split --mpp 0.25
+  regions drawn in QuPath; how many tiles, and how long will it take?
+    %(prog)s L07.svs --output results --roi regions.geojson --dry-run
+  a cluster that sees the same paths:
+    %(prog)s /data/slides --output /data/results --scheduler tcp://head:8786
+"""
+
+
+HEADING = f"{'input':<32} {'width_px':>9} {'height_px':>9} {'um/px':>7} {'tissue_mm2':>10} tiles"
+
+
+def run(arguments):
+    """Segment, or say how long it would take."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    faults = (estimate if arguments.dry_run else segment)(arguments)
+    if faults:
+        raise InputError(api.join_faults(faults))
+
+
+def build_parser(prog):
+    """The command's options."""
+    parser = Parser(
+        prog=prog,
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="slide or image, or a folder of them"
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--mpp",
+        type=pixel_size_or_estimate,
+        metavar="M",
+        help="pixel size of all inputs in um/px; default: what each file says, or none. "
+        "'estimate' takes it from the nuclei where the file says nothing",
+    )
+    parser.add_argument(
+        "--roi", metavar="FILE", help="look only at regions drawn in QuPath (GeoJSON)"
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with an interrupted run, and skip what it finished; the settings must be the "
+        "same, but there may be more inputs",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many tiles there are and how long they will take; nothing is written",
+    )
+    add_model_options(parser.add_argument_group("model"))
+    add_output_options(parser.add_argument_group("outputs"))
+    add_speed_options(parser.add_argument_group("speed"))
+    return parser
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses options that do not go together."""
+
+    def parse_args(self, *args, **kwargs):
+        """As ``ArgumentParser.parse_args``."""
+        arguments = super().parse_args(*args, **kwargs)
+        if not MIN_OVERLAP_PX <= arguments.overlap_px <= arguments.tile_px // 2:
+            self.error(f"--overlap-px must be {MIN_OVERLAP_PX} to half of --tile-px")
+        trained_only = ("config_file", "weights", "set", "batch_size")
+        if arguments.model == CLUMP_SPLIT and any(getattr(arguments, key) for key in trained_only):
+            self.error("--config-file, --weights, --set and --batch-size are for --model mask-rcnn")
+        return arguments
+
+
+def add_model_options(group):
+    group.add_argument(
+        "--model",
+        choices=("mask-rcnn", "clump-split"),
+        default="mask-rcnn",
+        help="a trained network (default), or the classical method, which needs no training but "
+        "the pixel size",
+    )
+    group.add_argument(
+        "--config-file", metavar="C", help="config of the network, by path or name in configs/"
+    )
+    group.add_argument(
+        "--weights", metavar="W", help="checkpoint; with neither this nor a config, the package's"
+    )
+    group.add_argument(
+        "--score-threshold",
+        type=share,
+        metavar="S",
+        help="least confidence, 0 to 1, of what is kept; default: the model's own",
+    )
+    group.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        metavar=("KEY", "VALUE"),
+        help="change a key of the config, for instance --set MODEL.DEVICE cpu; repeatable",
+    )
+
+
+def add_output_options(group):
+    group.add_argument(
+        "--filter",
+        action="append",
+        metavar="RULE",
+        help="'paper', 'none' (default), or a rule such as 'area_um2>=5' or "
+        "'eccentricity<=1.5*mean'; repeatable. What is dropped stays in the table, with its reason",
+    )
+    group.add_argument(
+        "--macro-diameter-um",
+        type=positive_number,
+        default=MACRO_DIAMETER_UM,
+        metavar="D",
+        help="diameter from which a droplet is macrovesicular (default: %(default)s)",
+    )
+    group.add_argument(
+        "--grade-calibration", metavar="FILE", help="grade by fat area, with limits of your own"
+    )
+
+
+def add_speed_options(group):
+    add_scale_out(
+        group,
+        workers_help="processes (default: 1); the cores are divided among them",
+    )
+    group.add_argument(
+        "--tile-px",
+        type=positive_integer,
+        default=TILE_PX,
+        metavar="N",
+        help="longest side of a tile, in px (default: %(default)s)",
+    )
+    group.add_argument(
+        "--overlap-px",
+        type=positive_integer,
+        default=OVERLAP_PX,
+        metavar="N",
+        help="least that neighbouring tiles share (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=positive_integer,
+        metavar="N",
+        help="tiles that go through the network together (default: 1 on a CPU, 8 on a GPU, where "
+        "more may be faster and need more memory)",
+    )
+
+
+def model_settings(arguments):
+    """What the model options say, as keywords of the API."""
+    return {
+        "model": CLUMP_SPLIT if arguments.model == CLUMP_SPLIT else arguments.config_file,
+        "weights": arguments.weights,
+        "score_threshold": arguments.score_threshold,
+        "batch_size": arguments.batch_size,
+        "overrides": [word for pair in arguments.set or () for word in pair],
+    }
+
+
+def segment(arguments):
+    """Segment all inputs and write all files; returns what went wrong."""
+    results = api.segment(
+        arguments.inputs,
+        arguments.output,
+        **model_settings(arguments),
+        mpp=arguments.mpp,
+        roi=arguments.roi,
+        filters=arguments.filter or (),
+        macro_diameter_um=arguments.macro_diameter_um,
+        grade_calibration=arguments.grade_calibration,
+        workers=arguments.workers,
+        scheduler=arguments.scheduler,
+        tile_px=arguments.tile_px,
+        overlap_px=arguments.overlap_px,
+        resume=arguments.resume,
+        progress=True,
+    )
+    return results.faults
+
+
+def estimate(arguments):
+    """Print how many tiles there are and how long they will take; returns what went wrong."""
+    files, faults = list_inputs(arguments.inputs, suffixes=SLIDE_SUFFIXES)
+    if not files:
+        return faults
+    rules = parse_rules(arguments.filter or ["none"])
+    tiling = Tiling(
+        mpp=arguments.mpp,
+        tile_px=arguments.tile_px,
+        overlap_px=arguments.overlap_px,
+        regions=read_regions(arguments.roi) if arguments.roi else None,
+    )
+    make_model = choose_model(**model_settings(arguments))
+    tiles_of: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    seconds_per_tile = None
+    with open_executor(workers=arguments.workers, scheduler=arguments.scheduler) as executor:
+        facts = executor.submit(pipeline.describe_model, make_model).result()
+        print(
+            f"{'input':<32} {'width_px':>9} {'height_px':>9} {'um/px':>7} {'tissue_mm2':>10} tiles"
+        )
+        for item in name_inputs(files):
+            with (
+                pipeline.note_fault(item, failed),
+                open_with_pixel_size(item.path, mpp=tiling.mpp) as slide,
+            ):
+                check_units(rules, mpp=slide.mpp, path=slide.path)
+                plan = plan_slide(slide, tiling)
+                tiles_of[item.file_name] = len(plan.tiles)
+                print(describe_plan(item.file_name, plan))
+                if seconds_per_tile is None and plan.tiles:
+                    seconds_per_tile = pipeline.time_tile(
+                        plan, make_model=make_model, batch_size=facts.batch_size, executor=executor
+                    )
+    n_tiles = sum(tiles_of.values())
+    duration = timedelta(seconds=round(n_tiles * (seconds_per_tile or 0)))
+    print(f"{n_tiles} tiles in {len(tiles_of)} inputs: about {duration} (h:mm:ss)")
+    return faults + list(failed.values())
+
+
+def describe_plan(file_name, plan):
+    """A row of the table of inputs."""
+    slide = plan.slide
+    mpp = f"{slide.mpp:.3f}" if slide.mpp else "?"
+    tissue_mm2 = f"{plan.tissue.area_px * slide.mpp**2 / 1e6:.2f}" if slide.mpp else "?"
+    return (
+        f"{file_name:<32} {slide.width:>9} {slide.height:>9} {mpp:>7} {tissue_mm2:>10} "
+        f"{len(plan.tiles)}"
+    )
