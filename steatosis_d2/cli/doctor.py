@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 from importlib import metadata
-from pathlib import Path
 
 from steatosis_d2 import __version__, model_zoo
 from steatosis_d2.errors import InputError
@@ -82,10 +81,8 @@ def show_module(name):
         return False
     distributions = metadata.packages_distributions().get(name, [])
     origin = f"by {', '.join(sorted(set(distributions)))}" if distributions else "not by pip"
-    show(
-        name,
-        f"{getattr(module, '__version__', '')} {origin}, {module.__path__[0] if hasattr(module, '__path__') else module.__file__}",
-    )
+    where = module.__spec__.origin if module.__spec__ else "?"
+    show(name, f"{getattr(module, '__version__', '')} {origin}, {where}")
     return True
 
 
