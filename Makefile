@@ -5,7 +5,7 @@ VENV := .venv
 SETUP_DONE := $(VENV)/.setup-done
 
 help:
-	@echo "make setup      .venv with everything (PYTHON=... chooses the interpreter)"
+	@echo "make setup      .venv with everything (PYTHON=python3.12 chooses the interpreter, TORCH=cpu a small torch)"
 	@echo "make demo       train on synthetic tissue for some minutes, evaluate, draw outlines"
 	@echo "make test       the whole test suite, on two cores (installs Chromium by apt if no browser is there)"
 	@echo "make test-fast  without the slow tests"
@@ -14,8 +14,16 @@ help:
 setup: $(SETUP_DONE)
 
 $(SETUP_DONE): setup.py constraints.txt tools/setup_environment.sh steatosis_d2/install_detectron2.py
-	tools/setup_environment.sh $(PYTHON)
-	@touch $@
+	@TORCH="$(TORCH)" tools/setup_environment.sh $(PYTHON)
+	@echo "$(CHOICE)" > $@
+
+# Whoever names another interpreter or torch than last time gets it.
+CHOICE := $(strip $(PYTHON) $(TORCH))
+ifneq ($(CHOICE),)
+ifneq ($(CHOICE),$(shell cat $(SETUP_DONE) 2> /dev/null))
+.PHONY: $(SETUP_DONE)
+endif
+endif
 
 demo: setup
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tools/demo.sh output/demo

@@ -1,12 +1,48 @@
 """Metadata and dependencies; pyproject.toml holds the build system and the tools' settings."""
 
 import re
+import site
+from importlib.machinery import PathFinder
+from importlib.metadata import distributions
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "steatosis_d2/__init__.py").read_text())[1]
+
+# All four fill the same folder, cv2, so a second one breaks the first. The first is for servers:
+# the others want a desktop's libraries (libGL, libxcb).
+OPENCV_PACKAGES = (
+    "opencv-python-headless",
+    "opencv-contrib-python-headless",
+    "opencv-python",
+    "opencv-contrib-python",
+)
+
+
+def require_opencv(folders):
+    """
+    What to ask pip for: the OpenCV that is installed already, else the one for servers.
+
+    Pip knows no "one of these". It builds the package in an environment of its own, but with the
+    interpreter that it installs for, whose folders :mod:`site` still names. Tools that build
+    elsewhere (``python -m build``, uv) get the one for servers.
+
+    Args:
+        folders (list[str]): where that interpreter keeps packages.
+
+    Returns:
+        list[str]: one requirement; none where a cv2 is there that no Python package brought, such
+            as Debian's python3-opencv.
+    """
+    for name in OPENCV_PACKAGES:
+        if any(True for _ in distributions(name=name, path=folders)):
+            return [f"{name}>=4.8"]
+    if PathFinder.find_spec("cv2", folders) is not None:
+        return []
+    return [f"{OPENCV_PACKAGES[0]}>=4.8"]
+
 
 # Detectron2 itself is not here: it has no release on PyPI under its own name.
 # `python -m steatosis_d2.install_detectron2` installs it; the second half are its needs.
@@ -16,7 +52,7 @@ DEPENDENCIES = [
     "torchvision>=0.21",
     "numpy>=1.26",
     "scipy>=1.11",
-    "opencv-python>=4.8",
+    *require_opencv(site.getsitepackages()),
     "scikit-image>=0.22",
     "shapely>=2.0",
     "pycocotools>=2.0.7",
@@ -56,10 +92,10 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10,<3.15",
     install_requires=DEPENDENCIES,
     extras_require={
-        # an open tool to compare the label generator with
+        # an open tool to compare the label generator with; it brings opencv-python
         "bench": ["liverquant>=0.0.4", "scikit-learn"],
         "dask": ["distributed>=2025.3"],  # --scheduler
         "screening": SCREENING,

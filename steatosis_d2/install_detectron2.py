@@ -32,7 +32,7 @@ MISSING = """Detectron2 is not installed in this Python ({python}). Any one of t
 # From inside Detectron2 and fvcore, where our users cannot mend them.
 THIRD_PARTY_WARNINGS = (
     "pkg_resources is deprecated",
-    ".*torch.jit.script.* is deprecated",
+    ".*torch.jit.script.* is (deprecated|not supported)",  # the latter from Python 3.14 on
     "torch.meshgrid: in an upcoming release",
     "The given NumPy array is not writable",
 )

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from steatosis_d2.data.stream import start_readers_cleanly
 from steatosis_d2.errors import InputError, exit_cleanly
 
 
@@ -32,7 +33,7 @@ class _BrokenDataset(torch.utils.data.Dataset):
 
 
 def test_error_of_a_loading_process_is_shown_without_its_traceback(capsys):
-    loader = torch.utils.data.DataLoader(_BrokenDataset(), num_workers=1)
+    loader = start_readers_cleanly(torch.utils.data.DataLoader(_BrokenDataset(), num_workers=1))
     with pytest.raises(SystemExit), exit_cleanly():
         next(iter(loader))
     assert capsys.readouterr().err == "error: image 'b.png' cannot be read\n"

@@ -6,6 +6,7 @@ So a resumed run goes on at the next number and sees what it would have seen; se
 share the stream by taking every so-manieth batch, and see together what one would have seen.
 """
 
+import multiprocessing
 import random
 from collections import Counter
 
@@ -16,6 +17,9 @@ from detectron2.data import DatasetFromList, get_detection_dataset_dicts
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from steatosis_d2.errors import InputError
+
+# What a reader needs before it can read; the script that trains is most of it.
+_PRELOADED = ["__main__", "steatosis_d2.data.mapper", "steatosis_d2.data.stream"]
 
 
 class ImageStream(Dataset):
@@ -187,17 +191,36 @@ def build_stream_loader(stream, sampler, *, num_workers):
     Returns:
         DataLoader: of lists of dicts, without end.
     """
-    # OpenCV's threads do not live on in a forked reader, which would wait for them for ever.
-    cv2.setNumThreads(0)
-    return DataLoader(
-        stream,
-        batch_sampler=sampler,
-        num_workers=num_workers,
-        collate_fn=list,
-        worker_init_fn=_use_one_thread,
-    )
+    loader = DataLoader(stream, batch_sampler=sampler, num_workers=num_workers, collate_fn=list)
+    return start_readers_cleanly(loader)
+
+
+def start_readers_cleanly(loader):
+    """
+    Let the processes of a loader begin without the threads of this one, on every Python.
+
+    Forking a process that has threads (OpenCV's, torch's) can hang the child; until Python 3.13
+    it is what loaders do on Linux. From 3.14 on they do as this: a server that has no threads,
+    and has imported all that readers need, is forked.
+
+    Args:
+        loader (DataLoader): not in use yet; its data set must pickle.
+
+    Returns:
+        DataLoader: the same.
+    """
+    if loader.num_workers == 0:
+        return loader
+    if "forkserver" in multiprocessing.get_all_start_methods():
+        multiprocessing.set_forkserver_preload(_PRELOADED)
+        loader.multiprocessing_context = "forkserver"
+    else:
+        loader.multiprocessing_context = "spawn"  # Windows
+    loader.worker_init_fn = _use_one_thread
+    return loader
 
 
 def _use_one_thread(_):
     # Readers run beside the network: threads of their own would only take its cores.
+    cv2.setNumThreads(0)
     torch.set_num_threads(1)

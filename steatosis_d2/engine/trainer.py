@@ -20,6 +20,7 @@ from steatosis_d2.data.stream import (
     StreamSampler,
     build_stream_loader,
     load_records,
+    start_readers_cleanly,
 )
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.engine.hooks import (
@@ -244,7 +245,7 @@ class Trainer(DefaultTrainer):
         mapper = InstanceMapper(cfg, is_train=False)
         loader = build_detection_test_loader(cfg, dataset_name, mapper=mapper)
         check_classes(cfg, [dataset_name])
-        return loader
+        return start_readers_cleanly(loader)
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):

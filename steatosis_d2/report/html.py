@@ -4,6 +4,7 @@ import json
 import platform
 from importlib import metadata
 
+import cv2
 import jinja2
 from markupsafe import Markup
 
@@ -13,7 +14,7 @@ from steatosis_d2.measurement.summary import TERMS
 from steatosis_d2.report import pictures
 
 GALLERY_SIZE = 6
-_PACKAGES = ("steatosis-d2", "numpy", "scipy", "opencv-python", "scikit-image", "shapely", "pandas")
+_PACKAGES = ("steatosis-d2", "numpy", "scipy", "scikit-image", "shapely", "pandas")
 # Drawing units of the histogram, at 1 px each on a wide page.
 _HISTOGRAM = {"width": 640, "height": 220, "left": 72, "right": 620, "base": 170}
 _TICKS = 8
@@ -331,7 +332,8 @@ def _format_settings(settings):
 
 
 def _list_versions():
-    lines = [f"Python {platform.python_version()}"]
+    # OpenCV has several packages, and conda's and Debian's have other names still.
+    lines = [f"Python {platform.python_version()}", f"OpenCV {cv2.__version__}"]
     for package in _PACKAGES:
         try:
             lines.append(f"{package} {metadata.version(package)}")

@@ -1,12 +1,16 @@
 import json
 import random
+import threading
 from ast import literal_eval
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from steatosis_d2.data.stream import (
     ImageStream,
@@ -15,6 +19,7 @@ from steatosis_d2.data.stream import (
     build_stream_loader,
     draw_epoch,
     load_records,
+    start_readers_cleanly,
 )
 from steatosis_d2.errors import InputError
 from steatosis_d2.model_zoo import get_config
@@ -114,6 +119,32 @@ def test_reading_ahead_in_processes_changes_nothing():
     ]
     here, ahead = (list(islice(loader, 5)) for loader in loaders)
     assert here == ahead
+
+
+LOCK = threading.Lock()
+
+
+def look_around(_):
+    """A mapper that shows what its process has inherited, and how many threads it may use."""
+    return LOCK.locked(), cv2.getNumThreads(), torch.get_num_threads()
+
+
+@pytest.mark.parametrize("build", ["of a stream", "any"])
+def test_readers_have_no_thread_and_no_lock_of_this_process(build):
+    """A forked reader hung for ever where another thread held a lock at that moment."""
+    if build == "any":
+        loader = start_readers_cleanly(DataLoader([None], num_workers=1, collate_fn=look_around))
+    else:
+        stream = ImageStream([{}], look_around, weights=np.ones(1), seed=0)
+        sampler = StreamSampler(1, rank=0, world_size=1)
+        loader = (batch[0] for batch in build_stream_loader(stream, sampler, num_workers=1))
+    with LOCK:
+        assert next(iter(loader)) == (False, 1, 1)
+
+
+def test_loader_without_readers_stays_as_it_is():
+    loader = DataLoader([1, 2], num_workers=0)
+    assert start_readers_cleanly(loader).multiprocessing_context is None
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,9 @@ def test_two_processes_train_and_evaluate_as_one(launcher, tiny_training, tmp_pa
 
 
 def run_torchrun(*command):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    # Its own host name, which it would take, a bare machine may not know.
+    launcher += ["--local-addr=127.0.0.1", "--nproc-per-node=2"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [str(word) for word in (*launcher, *command)],

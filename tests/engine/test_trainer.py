@@ -328,3 +328,11 @@ def test_log_has_throughput_pictures_and_waiting_time(make_trainer, tiny_trainin
     latest = trainer.storage.latest()
     assert latest["[metric] images/s"][0] > 0
     assert 0 <= latest["[metric] waiting for data, %"][0] <= 100
+
+
+def test_readers_of_an_evaluation_are_not_forked(tiny_training):
+    """Until Python 3.13 they were, in the middle of a training, with all of its threads."""
+    settings = [*tiny_training, "DATALOADER.NUM_WORKERS", "1"]
+    cfg = load_config("liver/starter.yaml", settings)
+    loader = Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
+    assert loader.multiprocessing_context.get_start_method() == "forkserver"
