@@ -333,6 +333,6 @@ def test_log_has_throughput_pictures_and_waiting_time(make_trainer, tiny_trainin
 def test_readers_of_an_evaluation_are_not_forked(tiny_training):
     """Until Python 3.13 they were, in the middle of a training, with all of its threads."""
     settings = [*tiny_training, "DATALOADER.NUM_WORKERS", "1"]
-    cfg = load_config("liver/starter.yaml", settings)
+    cfg = get_config("liver/starter.yaml", settings)
     loader = Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0])
     assert loader.multiprocessing_context.get_start_method() == "forkserver"
