@@ -230,7 +230,7 @@ def test_real_torino(tmp_path, shared_data, run_script):
         len(content["images"]) - len({record["image_id"] for record in content["annotations"]})
         for content in prepared(tmp_path).values()
     ]
-    assert sum(blank) == 60
+    assert sum(blank) == 149
 
 
 @pytest.mark.slow

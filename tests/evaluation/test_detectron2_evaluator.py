@@ -199,7 +199,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.engine import launch
 from detectron2.utils import comm
 sys.path.insert(0, {tests!r})
-from test_evaluator import CENTRES, process
+from test_detectron2_evaluator import CENTRES, process
 from steatosis_d2.evaluation.detectron2_evaluator import SteatosisEvaluator
 from steatosis_d2.files import write_json
 
