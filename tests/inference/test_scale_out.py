@@ -19,6 +19,8 @@ from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import SlideInput, Tiling
 from steatosis_d2.inference.slide_run import prepare_folder
 
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
+
 
 @pytest.fixture(scope="module")
 def slide_path(tmp_path_factory):
@@ -90,7 +92,10 @@ def start_worker(scheduler):
         command = [Path(sys.executable).with_name("dask"), "worker", scheduler, "--no-dashboard"]
         command += ["--no-nanny", "--nthreads", "1", *options]
         worker = subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [str(word) for word in command],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(TOOLS)},  # where the stand-in for a network lies
         )
         workers.append(worker)
         return worker
