@@ -56,7 +56,7 @@ def test_train_resume_and_evaluate(tiny_training, tmp_path, run_script):
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
-        ([], 2, "--config-file is required"),
+        ([], 2, "arguments are required: --config-file"),
         (["--config-file", "nope.yaml"], 1, "'nope.yaml' is neither a file nor one of ours"),
         (
             ["--config-file", "liver/starter.yaml", "DATASETS.TRAIN", "('mine',)"],
