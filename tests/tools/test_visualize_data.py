@@ -72,16 +72,16 @@ def test_real_tiles_are_shown(shared_data, run_script, tmp_path):
     source = shared_data / "torino_liver"
     prepared = run_script("datasets/prepare_torino.py", "--source", source, "--output", data)
     assert prepared.returncode == 0, prepared.stderr
-    spec = f"('coco:{data}/annotations/instances_val.json:{data}/images',)"
+    spec = f"('coco:{data}/annotations/instances_train.json:{data}/images',)"
     overrides = ("DATASETS.TRAIN", spec)
     process = run_script(
         SCRIPT,
-        *("--config-file", "liver/starter.yaml", "--output", tmp_path / "out", "--number", 8),
+        *("--config-file", "liver/starter.yaml", "--output", tmp_path / "out", "--number", 16),
         *overrides,
     )
     assert process.returncode == 0, process.stderr
     pictures = [np.asarray(Image.open(path)) for path in (tmp_path / "out").glob("*")]
-    assert len(pictures) == 8
+    assert len(pictures) == 16
     # A tile that its scale makes smaller than the crop is shown whole.
     assert max(side for picture in pictures for side in picture.shape[:2]) == 384
     assert sum(shows(picture, TRUE_RGB).sum() > 50 for picture in pictures) >= 4
