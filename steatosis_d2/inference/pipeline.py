@@ -160,10 +160,12 @@ def segment_in_memory(slide, *, make_model, tiling):
     Raises:
         InputError: the slide is damaged, or does not suit the model.
     """
+    facts = describe_model(make_model)
+    warn_of_scale(slide, facts.assumed_mpp)
     plan = plan_slide(slide, tiling)
     merger = BorderMerger(plan.tiles, width=slide.width, height=slide.height)
     found: list[Instance] = []
-    for tiles in plan.split(describe_model(make_model).batch_size):
+    for tiles in plan.split(facts.batch_size):
         groups = unpack_instances(segment_batch(Batch(slide, tiles), make_model=make_model))
         for tile, instances in zip(tiles, groups, strict=True):
             found += filter(plan.counts, merger.add(tile, instances))

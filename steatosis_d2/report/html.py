@@ -209,7 +209,10 @@ def _list_key_figures(summary, terms):
     ]
     texts.append(("tissue", _format_tissue(summary)))
     texts.append(("size", f"{summary['width_px']:,} × {summary['height_px']:,} px"))
-    texts.append(("pixel size", _with_unit(summary["mpp"], "µm") if summary["mpp"] else "unknown"))
+    pixel_size = _with_unit(summary["mpp"], "µm") if summary["mpp"] else "unknown"
+    if summary["mpp_source"] == "nuclei":
+        pixel_size += " (an estimate, from the nuclei)"
+    texts.append(("pixel size", pixel_size))
     if summary["grade"] is not None:
         texts.append((f"grade by {summary['grade_calibration']}", summary["grade"]))
     return texts

@@ -270,6 +270,8 @@ class ArraySlide(Slide):
                 f"the image is an array of shape {image_rgb.shape} and type {image_rgb.dtype}; "
                 "expected (H, W, 3), uint8, in the order red, green, blue."
             )
+        if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
+            raise InputError(f"the image's mpp is {mpp}; expected um/px above 0.")
         height, width = image_rgb.shape[:2]
         super().__init__(path, sizes=[(width, height)], mpp=mpp)
         self._image_rgb = image_rgb

@@ -30,7 +30,7 @@ SHAPE = (300, 400)
 
 @dataclass
 class Segmented:
-    """What the engine hands over, with its instances in memory."""
+    """What the pipeline hands over, with its instances in memory."""
 
     slide: object
     found: list

@@ -1,4 +1,4 @@
-"""The engine in this process: the same instances for any tiles, any interruption, any fault."""
+"""The pipeline in this process: the same instances for any tiles, any interruption, any fault."""
 
 import errno
 from dataclasses import dataclass, field

@@ -1,6 +1,8 @@
 """DefaultPredictor, the first thing that a user of Detectron2 runs, finds what `segment` finds."""
 
 import json
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ from detectron2.engine import DefaultPredictor
 
 import steatosis_d2
 from steatosis_d2.data.sources import read_guo2019_image
+from steatosis_d2.data.synthetic import random_liver
 from steatosis_d2.model_zoo import get_config, get_weights
 
 
@@ -104,3 +107,22 @@ def test_fast_copy_follows_the_weights(slim_cfg):
             parameter.copy_(state[name])
     predictor.model.eval()
     assert torch.equal(predictor(image)["instances"].scores, before)
+
+
+@pytest.mark.slow
+def test_snippet_of_the_readme_prints_what_segment_finds(tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    [snippet] = [
+        code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Default" in code
+    ]
+    monkeypatch.chdir(tmp_path)
+    liver = random_liver(np.random.default_rng(3), mpp=0.33, fat_fraction=0.15)
+    tile = liver.render(top=0, left=0, height=400, width=400)
+    cv2.imwrite("tile.png", tile.image_rgb[:, :, ::-1])
+    exec(compile(snippet, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    [found] = steatosis_d2.segment("tile.png")
+    row = found.summary
+    share = row["fat_area_px"] / (row["width_px"] * row["height_px"])
+    assert row["droplets"] > 5
+    assert printed == f"{row['droplets']} droplets, {share:.1%} of the tile's area\n"

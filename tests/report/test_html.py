@@ -57,6 +57,7 @@ def result(file_name="a.svs", *, section="<p>its section</p>", **changes):
         "file_name": file_name,
         "shape_px": (1000, 2000),
         "mpp": 0.5,
+        "mpp_source": "given",
         "tissue_area_px": 1_000_000,
         "macro_diameter_um": 11.3,
         "calibration": None,

@@ -183,7 +183,7 @@ def write_tissue(path):
 
 
 def measure_scaling(_options):
-    """What the engine takes for a slide beside one with 16 times its area, and for its files."""
+    """What the pipeline takes for a slide beside one with 16 times its area, and for its files."""
     figures, large, reading = compare_sizes(ColorModel, "a perfect stand-in for the model")
     rest = (large.core_seconds - large.model_core_seconds) / large.tissue_megapixels - reading
     return [*figures, Figure(MEGAPIXEL, "merging and outputs", rest, "s")]
@@ -320,7 +320,7 @@ def run_liverquant(path, downsample):
 
 
 def measure_simulation(_options):
-    """A slide of 10^10 px, computed as it is read, through the engine; compared with the truth."""
+    """A slide of 10^10 px, computed as it is read, in the pipeline; compared with the truth."""
     run = run_alone(simulate, SIMULATED_SIDE_PX, SIMULATED_GLASS_PX)
     stage = f"{SIMULATED_SIDE_PX} x {SIMULATED_SIDE_PX} px, simulated"
     what = f"{run.instances} droplets, all exact, {run.tissue_megapixels:.0f} megapixels of tissue"
