@@ -211,7 +211,8 @@ def main():
     write_json({output!r} + f"/results_{{rank}}.json", evaluator.evaluate())
 
 if __name__ == "__main__":
-    launch(main, num_gpus_per_machine=2, dist_url="auto")
+    # A file brings the workers together: a free port may be taken by another test meanwhile.
+    launch(main, num_gpus_per_machine=2, dist_url="file://" + {output!r} + "/workers")
 """
 
 
@@ -220,7 +221,8 @@ def test_two_real_workers_give_the_figures_of_one(dataset, truth_path, tmp_path,
     script = tmp_path / "workers.py"
     tests = str(request.path.parent)
     script.write_text(WORKERS.format(tests=tests, truth=str(truth_path), output=str(tmp_path)))
-    subprocess.run([sys.executable, script], check=True, capture_output=True, timeout=300)
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
     first, second = (json.loads((tmp_path / f"results_{i}.json").read_text()) for i in (0, 1))
     assert first == evaluate_all(dataset)
     assert second == {}, "only the first worker reports"
