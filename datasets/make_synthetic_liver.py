@@ -31,7 +31,7 @@ from steatosis_d2.data.prepare import pixel_size_um
 from steatosis_d2.data.synthetic import MPP_RANGE, random_liver
 from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.files import replace_when_done
-from steatosis_d2.masks import encode_label_image
+from steatosis_d2.masks import encode_label_image, encode_mask
 
 DEFAULT_TILES = {"train": 60, "val": 12, "test": 12}
 SPLITS = tuple(DEFAULT_TILES)
@@ -173,12 +173,12 @@ def make_tile(plan, *, image_folder):
         image_folder (Path): where the PNG goes.
 
     Returns:
-        list[dict]: COCO RLEs of its droplets.
+        tuple: COCO RLEs of its droplets, and of all white that is no fat.
     """
     tile = draw_tile(plan)
     with replace_when_done(image_folder / plan.file_name) as temporary:
         Image.fromarray(tile.image_rgb).save(temporary)
-    return list(encode_label_image(tile.labels).values())
+    return list(encode_label_image(tile.labels).values()), encode_mask(tile.white_not_fat)
 
 
 def draw_tile(plan):
@@ -205,17 +205,22 @@ def write_split(path, tiles, *, info):
 
     Args:
         path (Path): the file.
-        tiles (list): pairs (TilePlan, its RLEs).
+        tiles (list): pairs (TilePlan, what :func:`make_tile` gives).
         info (dict): where the dataset comes from.
 
     Returns:
         int: number of droplets.
     """
     images, annotations = [], []
-    for image_id, (plan, rles) in enumerate(tiles, start=1):
+    for image_id, (plan, (rles, other_white)) in enumerate(tiles, start=1):
         images.append(
             image_record(
-                image_id, plan.file_name, height=plan.size_px, width=plan.size_px, mpp=plan.mpp
+                image_id,
+                plan.file_name,
+                height=plan.size_px,
+                width=plan.size_px,
+                mpp=plan.mpp,
+                other_white=other_white,
             )
         )
         for rle in rles:

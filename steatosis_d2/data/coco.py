@@ -12,7 +12,9 @@ DROPLET = "droplet"
 NUCLEUS = "nucleus"
 
 
-def image_record(image_id, file_name, *, height, width, mpp=None, group=None):
+def image_record(
+    image_id, file_name, *, height, width, mpp=None, group=None, other_white=None, incomplete=False
+):
     """
     COCO record of one image.
 
@@ -23,15 +25,22 @@ def image_record(image_id, file_name, *, height, width, mpp=None, group=None):
         width (int): in px.
         mpp (float or None): pixel size in um/px, where it is known.
         group (str or None): the kind of image, where a data set has several.
+        other_white (dict or None): COCO RLE of all white that is no fat, where it is known.
+        incomplete (bool): some droplets are not labelled.
 
     Returns:
-        dict: COCO ``images`` entry, with the extra keys ``mpp`` and ``group`` where they are known.
+        dict: COCO ``images`` entry, with the extra keys ``mpp``, ``group``, ``other_white`` and
+        ``incomplete`` where they are known or true.
     """
     record = {"id": image_id, "file_name": file_name, "height": int(height), "width": int(width)}
     if mpp is not None:
         record["mpp"] = float(mpp)
     if group is not None:
         record["group"] = group
+    if other_white is not None:
+        record["other_white"] = other_white
+    if incomplete:
+        record["incomplete"] = True
     return record
 
 

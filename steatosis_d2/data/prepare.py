@@ -89,7 +89,9 @@ def pixel_size_um(text):
     return mpp
 
 
-def prepare_published(args, *, list_samples, read, category, description, group_of=None):
+def prepare_published(
+    args, *, list_samples, read, category, description, group_of=None, incomplete=False
+):
     """
     List, split and write a published data set, as its script's options say.
 
@@ -97,7 +99,7 @@ def prepare_published(args, *, list_samples, read, category, description, group_
         args (argparse.Namespace): of :func:`prepare_argument_parser` with a source.
         list_samples (callable): folder -> list of samples, from
             :mod:`steatosis_d2.data.sources`.
-        read, category, description, group_of: as for :func:`write_dataset`.
+        read, category, description, group_of, incomplete: as for :func:`write_dataset`.
 
     Raises:
         InputError: the source, the splits or an image is at fault.
@@ -118,6 +120,7 @@ def prepare_published(args, *, list_samples, read, category, description, group_
             category=category,
             mpp=args.mpp,
             group_of=group_of,
+            incomplete=incomplete,
             description=description,
         )
 
@@ -143,7 +146,17 @@ def read_sample(sample, *, encode_masks, read_image=read_image_rgb):
     return image_rgb, encode_masks(sample.masks_path, height=height, width=width)
 
 
-def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, description=""):
+def write_dataset(
+    splits,
+    output,
+    *,
+    read,
+    category,
+    mpp=None,
+    group_of=None,
+    incomplete=False,
+    description="",
+):
     """
     Write ``images/<name>.png`` (8-bit RGB) and ``annotations/instances_{train,val,test}.json``.
 
@@ -158,6 +171,7 @@ def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, de
         category (str): ``droplet`` or ``nucleus``.
         mpp (float or None): pixel size in um/px, where the user knows it.
         group_of (callable or None): image_rgb -> the kind of image (str), where there are several.
+        incomplete (bool): some droplets are not labelled.
         description (str): goes into ``info`` of the COCO files.
 
     Raises:
@@ -169,7 +183,15 @@ def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, de
     faults = []
     for split in SPLITS:
         images, annotations, unreadable = _write_images(
-            splits[split], images_folder, read=read, mpp=mpp, group_of=group_of, label=split
+            splits[split],
+            images_folder,
+            read=read,
+            extras=lambda image_rgb: {
+                "mpp": mpp,
+                "group": group_of and group_of(image_rgb),
+                "incomplete": incomplete,
+            },
+            label=split,
         )
         write_coco(
             output / "annotations" / f"instances_{split}.json",
@@ -195,7 +217,7 @@ def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, de
         )
 
 
-def _write_images(samples, images_folder, *, read, mpp, group_of, label):
+def _write_images(samples, images_folder, *, read, extras, label):
     images: list[dict] = []
     annotations: list[dict] = []
     faults: list[str] = []
@@ -212,8 +234,7 @@ def _write_images(samples, images_folder, *, read, mpp, group_of, label):
                 f"{sample.name}.png",
                 height=height,
                 width=width,
-                mpp=mpp,
-                group=group_of and group_of(image_rgb),
+                **extras(image_rgb),
             )
             images.append(image)
             annotations += [
