@@ -2,10 +2,11 @@
 """
 Make a dataset of synthetic liver tiles whose fat droplets are known exactly.
 
-Of each 20 tiles one is blank glass and three are healthy: images without annotations. The
-others hold 0.5 to 50% fat, and each has a stain of its own. Every second tile is crowded with
-vessels, whose open lumina are the white that is taken for fat most easily. The same arguments
-give the same files, byte for byte.
+Of each 20 tiles one is blank glass and six are healthy: images without annotations. The others
+hold 0.5 to 50% fat, and each has a stain of its own. Every second tile is crowded with veins,
+portal tracts and bile ducts, whose open lumina are the white that is taken for fat most easily;
+three have strips of glass. The COCO files state all white that is no fat. The same arguments give
+the same files, byte for byte.
 
 examples:
   python datasets/make_synthetic_liver.py --train 20 --val 5 --test 5 --size 256
@@ -14,7 +15,6 @@ examples:
 """
 
 import argparse
-import dataclasses
 import functools
 import math
 import multiprocessing
@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
 from steatosis_d2.data.prepare import pixel_size_um
-from steatosis_d2.data.synthetic import MPP_RANGE, random_liver
+from steatosis_d2.data.synthetic import MPP_RANGE, add_structures, random_liver
 from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.masks import encode_label_image, encode_mask
@@ -36,8 +36,8 @@ from steatosis_d2.masks import encode_label_image, encode_mask
 DEFAULT_TILES = {"train": 60, "val": 12, "test": 12}
 SPLITS = tuple(DEFAULT_TILES)
 # By index, in each PERIOD tiles
-GLASS_TILES, HEALTHY_TILES, VESSEL_TILES, PERIOD = (4,), (2, 9, 15), range(1, 20, 2), 20
-CROWDED = 4.0  # vessels in a 240 um square
+GLASS_TILES, HEALTHY_TILES, VESSEL_TILES, PERIOD = (4,), (2, 7, 9, 13, 15, 18), range(1, 20, 2), 20
+GAP_TILES, GAP_SHARE = (3, 10, 15), (0.08, 0.35)
 FAT_FRACTION = (0.005, 0.5)
 BORDER_SHARE = 0.25  # of the tiles lie at the border of the tissue
 BORDER_GLASS_FRACTION = 0.3
@@ -182,7 +182,7 @@ def make_tile(plan, *, image_folder):
 
 
 def draw_tile(plan):
-    """The tile of a plan: glass, healthy or fatty, with few or many vessels, in its own stain."""
+    """The tile of a plan: glass, healthy or fatty, with few or many veins, in its own stain."""
     rng = np.random.default_rng([plan.seed, SPLITS.index(plan.split), plan.index])
     fat_fraction = math.exp(rng.uniform(*np.log(FAT_FRACTION)))
     glass_fraction = BORDER_GLASS_FRACTION if rng.uniform() < BORDER_SHARE else 0.0
@@ -193,9 +193,13 @@ def draw_tile(plan):
     liver = random_liver(
         rng, mpp=plan.mpp, fat_fraction=fat_fraction, glass_fraction=glass_fraction
     )
-    if plan.index % PERIOD in VESSEL_TILES:
-        anatomy = dataclasses.replace(liver.anatomy, vessel_density=CROWDED)
-        liver = dataclasses.replace(liver, anatomy=anatomy)
+    place = plan.index % PERIOD
+    liver = add_structures(
+        liver,
+        rng,
+        crowded=place in VESSEL_TILES,
+        gap_share=float(rng.uniform(*GAP_SHARE)) if place in GAP_TILES else 0.0,
+    )
     return liver.render(top=0, left=0, height=plan.size_px, width=plan.size_px)
 
 
