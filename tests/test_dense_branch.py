@@ -198,6 +198,19 @@ def test_larger_boxes_stay_in_the_image():
     assert larger.scores.tolist() == [0.5]
 
 
+def test_boxes_of_results_are_those_of_their_masks(slim_model):
+    model = slim_model(41, overrides=["MODEL.ROI_MASK_HEAD.BOX_SCALE", "1.5"]).eval()
+    with torch.no_grad():
+        result = model([{"image": torch.rand(3, 96, 96) * 255}])[0]["instances"]
+    assert result.pred_masks.any()
+    for mask, box in zip(result.pred_masks, result.pred_boxes, strict=True):
+        rows, columns = torch.nonzero(mask, as_tuple=True)
+        if len(rows):
+            assert box.tolist() == [
+                columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+            ]  # fmt: skip
+
+
 def test_padding_is_the_mirrored_image():
     images = ImageList.from_tensors([torch.arange(1.0, 13).view(1, 3, 4), torch.ones(1, 6, 5)])
     mirror_into_padding(images)

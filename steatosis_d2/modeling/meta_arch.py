@@ -3,7 +3,7 @@
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
-from detectron2.structures import ImageList
+from detectron2.structures import BitMasks, ImageList
 from torch.nn import functional
 
 from steatosis_d2.data.contrast import stretch_contrast
@@ -103,9 +103,12 @@ class ScaledInputRCNN(GeneralizedRCNN):
         else:
             detected_instances = [one.to(self.device) for one in detected_instances]
             results = self.roi_heads.forward_with_given_boxes(features, detected_instances)
-        if do_postprocess:
-            return self._postprocess(results, prepared, images.image_sizes)
-        return results
+        if not do_postprocess:
+            return results
+        outputs = self._postprocess(results, prepared, images.image_sizes)
+        if getattr(self.roi_heads, "mask_box_scale", 1) != 1:
+            tighten_boxes([one["instances"] for one in outputs])
+        return outputs
 
     def _extract_features(self, prepared):
         """Images as a batch, and their features, with the dense branch's probabilities."""
@@ -166,3 +169,15 @@ class ScaledInputRCNN(GeneralizedRCNN):
             )[0]
         # The size to which results are brought back, unless the caller asks for another one
         return {"height": height, "width": width, **image_input, "image": image}
+
+
+def tighten_boxes(outputs):
+    """
+    Put the boxes of the masks in place of those that were enlarged for the mask head.
+
+    Args:
+        outputs (list[Instances]): of each image, with ``pred_masks``, bool, shape (N, H, W);
+            changed in place.
+    """
+    for one in outputs:
+        one.pred_boxes = BitMasks(one.pred_masks).get_bounding_boxes().to(one.pred_masks.device)
