@@ -45,8 +45,9 @@ def add_steatosis_config(cfg):
     cfg.MODEL.DENSE_BRANCH.CONVS_DIM = 64
     cfg.MODEL.DENSE_BRANCH.NORM = "BN"
     cfg.MODEL.DENSE_BRANCH.LOSS_WEIGHT = 2.0
-    # Weight of the branch, 0 to 1, in the geometric mean with the box head's score; 0: no say.
-    cfg.MODEL.DENSE_BRANCH.SCORE_WEIGHT = 0.5
+    # Weight of the branch, 0 to 1, in the geometric mean with the box head's score, for large
+    # boxes; less for those of a few of its cells. 0: no say.
+    cfg.MODEL.DENSE_BRANCH.SCORE_WEIGHT = 0.7
 
     # SteatosisROIHeads: boxes are enlarged by this factor about their centres before the mask
     # head sees them, in training and at test, so that a mask can reach beyond a box that is too

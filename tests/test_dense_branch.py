@@ -18,7 +18,12 @@ from steatosis_d2.data.dense_labels import (
 )
 from steatosis_d2.modeling.acceleration import accelerate
 from steatosis_d2.modeling.borders import mirror_into_padding
-from steatosis_d2.modeling.dense_branch import look_at_boxes, marginal_loss, temper_scores
+from steatosis_d2.modeling.dense_branch import (
+    DENSE,
+    look_at_boxes,
+    marginal_loss,
+    temper_scores,
+)
 from steatosis_d2.modeling.quantization import RangeRecorder, cpu_has_int8, list_layers
 from steatosis_d2.modeling.roi_heads import with_larger_boxes
 
@@ -99,8 +104,14 @@ def test_scores_fall_where_the_branch_sees_no_fat(opinion):
         weight=0.5,
         stride=4,
     )
-    assert scores[0] > 0.85
-    assert scores[1:].max() < 0.01
+    assert scores[0] > 0.8
+    assert scores[1:].max() < 0.05
+
+
+def test_small_boxes_are_tempered_less(opinion):
+    boxes = torch.tensor([[10.0, 150, 20, 160], [10.0, 150, 50, 190]])
+    small, large = temper_scores(torch.full((2,), 0.8), boxes, opinion, weight=0.5, stride=4)
+    assert large < small < 0.8
 
 
 def test_white_around_a_box_counts_against_it(opinion):
@@ -135,17 +146,23 @@ def test_weight_0_leaves_scores_as_they_are(slim_model):
     assert results[2].scores.max() < results[0].scores.max()
 
 
+def dense_probabilities(model, image):
+    """What the branch of a network gives to the heads."""
+    with torch.no_grad():
+        return model._extract_features([model._prepare_input(image)])[1][DENSE]
+
+
 @pytest.mark.parametrize("views", [1, 4])
-def test_views_and_precisions_agree(views, slim_model):
+def test_fast_network_sees_the_same(views, slim_model):
     image = {"image": torch.rand(3, 90, 101) * 255}
     settings = [*BRANCH, "TEST.VIEWS", str(views), "INPUT.MIRROR_BORDERS", "True"]
     model = slim_model(41, overrides=[*settings, "MODEL.ROI_MASK_HEAD.BOX_SCALE", "1.2"]).eval()
     fast = accelerate(copy.deepcopy(model), precision=torch.bfloat16)
+    expected, ours = (dense_probabilities(one, image) for one in (model, fast))
+    assert ours.dtype == torch.float32
+    assert (ours - expected).abs().mean() < 0.05
     with torch.no_grad():
-        expected, ours = (one([image])[0]["instances"] for one in (model, fast))
-    assert len(expected) > 0
-    assert len(ours) > 0
-    assert ours.scores.max() == pytest.approx(expected.scores.max().item(), rel=0.05)
+        assert len(fast([image])[0]["instances"]) > 0
 
 
 @pytest.mark.skipif(not cpu_has_int8(), reason="this processor has no VNNI")
@@ -154,13 +171,14 @@ def test_branch_computes_in_bytes(slim_model):
     model = slim_model(41, overrides=BRANCH).eval()
     plain = accelerate(copy.deepcopy(model), precision=torch.float32)
     with torch.no_grad(), RangeRecorder(plain) as recorder:
-        expected = plain([image])[0]["instances"]
+        plain([image])
     assert set(plain.dense_branch.layers) <= set(list_layers(plain))
     fast = accelerate(model, precision=torch.bfloat16, ranges=recorder.ranges)
+    assert fast.dense_branch.layers[0].weight is None
+    expected, ours = (dense_probabilities(one, image) for one in (plain, fast))
+    assert (ours - expected).abs().mean() < 0.05
     with torch.no_grad():
-        ours = fast([image])[0]["instances"]
-    assert len(ours) > 0
-    assert ours.scores.max() == pytest.approx(expected.scores.max().item(), rel=0.2)
+        assert len(fast([image])[0]["instances"]) > 0
 
 
 def test_branch_learns_to_tell_the_classes(slim_model):
