@@ -33,6 +33,7 @@ PREPARED_DATASETS = {
     "liver_torino": "python datasets/prepare_torino.py --source DIR_OR_ZIP",
     "nucleus_bbbc038": "python datasets/prepare_bbbc038.py --source DIR_OR_ZIP",
     "liver_synthetic": "python datasets/make_synthetic_liver.py",
+    "liver_synthetic_40x": "python datasets/make_synthetic_liver.py --mpp 0.25",
 }
 
 
