@@ -78,6 +78,9 @@ def add_steatosis_config(cfg):
     cfg.INPUT.IGNORE_AREAS = True
     # Probability that a crop is drawn among those that hold the centre of an instance.
     cfg.INPUT.CROP_ON_INSTANCE = 0.0
+    # With a dense branch, and before that: the same for a vein or a duct, where the image has one
+    # and its pixel size is known.
+    cfg.INPUT.CROP_ON_OPENING = 0.0
     # One of the eight flips and quarter turns, at random: tissue has no up or left.
     cfg.INPUT.RANDOM_ORIENTATION = True
     # Turned by up to this angle either way, scaled by a factor from this range (min, max) and

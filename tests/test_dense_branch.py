@@ -8,12 +8,14 @@ import torch
 from detectron2.structures import BitMasks, Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 
+from steatosis_d2.data.augmentation import RandomScaledCrop
 from steatosis_d2.data.dense_labels import (
     FAT,
     NOT_FAT,
     OTHER_WHITE,
     TISSUE,
     UNKNOWN,
+    find_openings,
     label_pixels,
 )
 from steatosis_d2.modeling.acceleration import accelerate
@@ -74,6 +76,29 @@ def test_areas_to_ignore_are_unknown(picture):
     image_rgb, fat = picture
     ignored = np.ones_like(fat)
     assert (label_pixels(image_rgb, fat=fat, ignored=ignored, mpp=0.5) == UNKNOWN).all()
+
+
+def test_openings_are_wide_and_no_fat(picture):
+    image_rgb, _ = picture
+    image_rgb[:, 160:] = image_rgb[0, 0]
+    image_rgb[180:220, 60:100] = 240  # 20 um, not labelled
+    labels = label(picture)
+    [box] = find_openings(image_rgb, labels, mpp=0.5)
+    assert 60 < box[0] < 80 < box[2] < 100
+    assert 180 < box[1] < 200 < box[3] < 220
+    assert len(find_openings(image_rgb, labels, mpp=None)) == 0
+    assert len(find_openings(image_rgb, label(picture, is_incomplete=True), mpp=0.5)) == 0
+
+
+def test_crops_hold_an_opening():
+    crop = RandomScaledCrop((1.0, 1.0), (32, 32), on_instance=1.0, on_opening=1.0)
+    boxes, opening = np.array([[0.0, 0, 4, 4]]), np.array([[150.0, 60, 160, 70]])
+    image = np.zeros((200, 300, 3), np.uint8)
+    for _ in range(10):
+        window = crop.get_transform(image, 1.0, boxes, opening).transforms[0]
+        assert window.x0 <= 155 < window.x0 + 32
+        assert window.y0 <= 65 < window.y0 + 32
+    assert crop.get_transform(image, 1.0, boxes, ()).transforms[0].x0 < 4
 
 
 def test_no_fat_is_tissue_and_other_white_together():

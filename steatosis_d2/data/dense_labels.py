@@ -17,6 +17,9 @@ STAINED_BELOW, WHITE_ABOVE = 0.3, 0.85
 SMOOTHING_UM = 0.75
 # White that a disk of this diameter fits into is glass or a large vessel: droplets are smaller.
 GLASS_UM = 90.0
+# Veins and ducts that are worth a crop: a disk of the first diameter fits into them, and the
+# second is longer than they are.
+OPENING_UM = (12.0, 150.0)
 
 
 def label_pixels(image_rgb, *, fat, ignored, other_white=None, is_incomplete=False, mpp=None):
@@ -43,6 +46,30 @@ def label_pixels(image_rgb, *, fat, ignored, other_white=None, is_incomplete=Fal
     labels[fat] = FAT
     labels[ignored] = UNKNOWN
     return labels
+
+
+def find_openings(image_rgb, labels, *, mpp):
+    """
+    White that is known to be no fat, as wide as a droplet: veins and ducts, not slits or glass.
+
+    Args:
+        image_rgb (ndarray): uint8, shape (H, W, 3).
+        labels (ndarray): uint8, shape (H, W), from :func:`label_pixels`.
+        mpp (float or None): um/px; without it none are looked for.
+
+    Returns:
+        ndarray: float64, shape (N, 4), boxes around their middles, XYXY in px.
+    """
+    if not mpp:
+        return np.zeros((0, 4))
+    brightness = normalise_brightness(image_rgb, smoothing_px=SMOOTHING_UM / mpp)
+    white = (brightness > level_of(WHITE_ABOVE)) & np.isin(labels, (NOT_FAT, OTHER_WHITE))
+    depth_px = cv2.distanceTransform(white.astype(np.uint8), cv2.DIST_L2, 3)
+    narrowest_px, longest_px = np.array(OPENING_UM) / mpp
+    middles = (depth_px > narrowest_px / 2).astype(np.uint8)
+    boxes = cv2.connectedComponentsWithStats(middles)[2][1:, :4].astype(float)
+    boxes = boxes[boxes[:, 2:].max(axis=1, initial=0) + narrowest_px < longest_px]
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def _label_by_brightness(labels, image_rgb, *, mpp):

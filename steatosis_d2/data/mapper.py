@@ -12,7 +12,7 @@ from steatosis_d2.data.augmentation import (
     build_train_augmentations,
 )
 from steatosis_d2.data.contrast import stretch_contrast
-from steatosis_d2.data.dense_labels import label_pixels
+from steatosis_d2.data.dense_labels import find_openings, label_pixels
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.data.label_layers import paint_layers, split_layers
 from steatosis_d2.data.scale import input_scale
@@ -122,6 +122,7 @@ class InstanceMapper:
             image,
             scale=input_scale(mpp, scale=self.scale, network_mpp=self.network_mpp),
             boxes=_boxes_xyxy([one for one in annotations if not one.get("iscrowd")]),
+            openings=() if pixels is None else find_openings(image, pixels, mpp=mpp),
         )
         transforms = self.augmentations(augmented)
         classes = np.array(
