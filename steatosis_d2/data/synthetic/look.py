@@ -313,7 +313,7 @@ def _endothelium(anatomy, frame, ground):
     slope = np.sqrt(down * down + right * right) / F(frame.mpp)
     lining = (ground.kind == VEIN) & (ground.depth >= 0) & (ground.depth < F(0.9) * slope)
     lining &= ground.clear < 0.5  # where glass cuts a vein, there is no wall
-    nuclei = nuclei[uniform(ids, "present") < 0.5 * nuclei.sample(lining, frame)]
+    nuclei = nuclei[uniform(ids, "present") < 0.7 * nuclei.sample(lining, frame)]
     # Along the wall: at right angles to where the depth rises
     turn = np.arctan2(nuclei.sample(right, frame), -nuclei.sample(down, frame))
     return dataclasses.replace(nuclei, turn=turn)

@@ -177,8 +177,8 @@ def _vein(place, y_um, x_um):
         # Small ones are often cut along
         stretch=1 + (0.7 if radius_um > 25 else 2.2) * stretch**1.5,
         turn=2 * np.pi * turn,
-        wall_um=0.8 + (0.4 + 0.07 * radius_um) * wall**2,
-        ragged=0.04 + 0.16 * ragged,
+        wall_um=1.0 + (0.4 + 0.07 * radius_um) * wall**2,
+        ragged=0.06 + 0.14 * ragged,
         blood=max(0.0, 1.6 * blood - 1.0),
     )
 

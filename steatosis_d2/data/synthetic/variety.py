@@ -49,13 +49,14 @@ def add_structures(liver, rng, *, crowded, gap_share=0.0):
         gap_share (float): 0 to 0.5, strips of glass between ribbons of tissue.
 
     Returns:
-        SyntheticLiver: few of its vessels are plain ones, which have no lining.
+        SyntheticLiver: without plain vessels: some have neither wall nor lining, and nobody could
+        tell them from fat.
     """
     veins = rng.uniform(1.5, 4.0) if crowded else rng.uniform(0.2, 0.8)
     tracts = rng.uniform(0.3, 1.0) if crowded else rng.uniform(0.0, 0.4)
     anatomy = dataclasses.replace(
         liver.anatomy,
-        vessel_density=float(rng.uniform(0.0, 0.3)),
+        vessel_density=0.0,
         vein_density=float(veins),
         tract_density=float(tracts),
         gap_share=gap_share,
