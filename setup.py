@@ -80,7 +80,7 @@ setup(
     packages=[*find_packages(include=["steatosis_d2*"]), "steatosis_d2.model_zoo.configs"],
     package_dir={"steatosis_d2.model_zoo.configs": "configs"},
     package_data={
-        "steatosis_d2": ["templates/*.html"],
+        "steatosis_d2.report": ["templates/*.html"],
         "steatosis_d2.model_zoo": ["weights/*"],
         "steatosis_d2.screening": ["page/*"],
         "steatosis_d2.model_zoo.configs": ["*.yaml", "*/*.yaml"],

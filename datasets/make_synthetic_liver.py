@@ -28,10 +28,10 @@ from tqdm import tqdm
 
 from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
 from steatosis_d2.data.prepare import pixel_size_um
-from steatosis_d2.data.synthetic import MPP_RANGE, add_structures, random_liver
+from steatosis_d2.data.synthetic import DRAWABLE_MPP, add_structures, random_liver
 from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.files import replace_when_done
-from steatosis_d2.masks import encode_label_image, encode_mask
+from steatosis_d2.instances.rle import encode_label_image, encode_mask
 
 DEFAULT_TILES = {"train": 60, "val": 12, "test": 12}
 SPLITS = tuple(DEFAULT_TILES)
@@ -157,9 +157,9 @@ def whole_number(text, *, least):
 def tile_mpp(text):
     """um/px as typed, or the error that argparse shows."""
     mpp = pixel_size_um(text)
-    if not MPP_RANGE[0] <= mpp <= MPP_RANGE[1]:
+    if not DRAWABLE_MPP[0] <= mpp <= DRAWABLE_MPP[1]:
         raise argparse.ArgumentTypeError(
-            f"'{text}' is out of range; expected {MPP_RANGE[0]} to {MPP_RANGE[1]} um/px"
+            f"'{text}' is out of range; expected {DRAWABLE_MPP[0]} to {DRAWABLE_MPP[1]} um/px"
         )
     return mpp
 

@@ -5,7 +5,6 @@ from operator import getitem
 
 import torch
 
-from steatosis_d2 import model_zoo
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
 
@@ -14,10 +13,11 @@ require_detectron2()
 from detectron2.config import CfgNode, get_cfg  # noqa: E402
 from yaml import YAMLError  # noqa: E402
 
-import steatosis_d2.model_zoo.addresses  # noqa: E402  (as the next: registers what configs name)
-import steatosis_d2.modeling  # noqa: E402, F401
+import steatosis_d2.modeling  # noqa: E402, F401  (registers what configs name)
 from steatosis_d2.data.catalog import register_coco_specs  # noqa: E402
 from steatosis_d2.data.coco import DROPLET, NUCLEUS  # noqa: E402
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 def add_steatosis_config(cfg):
@@ -121,8 +121,16 @@ def add_steatosis_config(cfg):
     # what is evaluated and what checkpoints hold as the model.
     cfg.SOLVER.EMA_DECAY = 0.0
 
-    # Lowest score that counts in every figure but COCO AP, which ranks all predictions.
-    cfg.TEST.SCORE_THRESHOLD = 0.5
+    # MODEL.ROI_HEADS.SCORE_THRESH_TEST, Detectron2's own key, is the lowest score of what counts
+    # as found, for DefaultPredictor, tiles and slides, and in every figure but COCO AP. AP ranks
+    # predictions down to this score, so evaluation lowers the threshold to it by itself.
+    cfg.TEST.SCORE_FLOOR = 0.05
+    cfg.register_renamed_key("TEST.SCORE_THRESHOLD", "MODEL.ROI_HEADS.SCORE_THRESH_TEST")
+    # Pixel size in um/px of images at test that state none, 0 for unknown: DefaultPredictor's.
+    cfg.TEST.MPP = 0.0
+    # What the network multiplies in at test: float32, bfloat16, float16; auto is the fastest that
+    # the device has, 8-bit integers where the weights come with the ranges of the features.
+    cfg.TEST.PRECISION = "auto"
     # Detections are the mean over this many views: 1, the image as it is; 2, and mirrored left to
     # right; 3, and top to bottom; 4, and both. The time grows with it.
     cfg.TEST.VIEWS = 1
@@ -140,8 +148,8 @@ def load_config(config_file, overrides=()):
     Read a config file on top of the defaults.
 
     Args:
-        config_file (str or Path): a YAML file, or the name of one of ours, for instance
-            ``liver/starter.yaml``.
+        config_file (str or Path): a YAML file; :func:`steatosis_d2.model_zoo.get_config` also
+            takes the names of ours.
         overrides (list[str]): ``KEY VALUE`` pairs in one flat list, as on the command line.
 
     Returns:
@@ -152,14 +160,13 @@ def load_config(config_file, overrides=()):
     """
     cfg = get_cfg()
     add_steatosis_config(cfg)
-    path = model_zoo.get_config_file(config_file)
     try:
         # Detectron2's default would run Python code that a YAML file may hold.
-        cfg.merge_from_file(path, allow_unsafe=False)
+        cfg.merge_from_file(str(config_file), allow_unsafe=False)
         cfg.merge_from_list(list(overrides))
     except (KeyError, TypeError, ValueError, AttributeError, AssertionError, YAMLError) as error:
         raise InputError(
-            f"config '{path}' with overrides {list(overrides)}: {error}. Keys are listed in "
+            f"config '{config_file}' with overrides {list(overrides)}: {error}. Keys are listed in "
             "steatosis_d2/config.py and in Detectron2's config reference."
         ) from None
     _check_values(cfg)
@@ -176,6 +183,8 @@ def _check_values(cfg):
         ("INPUT", "MPP", cfg.INPUT.MPP >= 0, "um/px, or 0 for none"),
         ("INPUT", "STRETCH", _are_percentiles(cfg.INPUT.STRETCH), "[low, high] in %, or []"),
         ("INPUT", "FORMAT", cfg.INPUT.FORMAT in ("RGB", "BGR"), "RGB or BGR"),
+        ("TEST", "MPP", cfg.TEST.MPP >= 0, "um/px, or 0 for unknown"),
+        ("TEST", "PRECISION", cfg.TEST.PRECISION in PRECISIONS, ", ".join(PRECISIONS)),
         ("TEST", "VIEWS", cfg.TEST.VIEWS in range(1, n_views + 1), f"1 to {n_views} with {heads}"),
         ("MODEL.ROI_MASK_HEAD", "BOX_SCALE", box_scale >= 1, "a factor of at least 1"),
         ("MODEL.DENSE_BRANCH", "SCORE_WEIGHT", 0 <= weight <= 1, "0 to 1"),

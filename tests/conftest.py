@@ -14,11 +14,11 @@ from PIL import Image
 from screening_actions import write_labels_file
 from torch import nn
 
-from steatosis_d2 import masks
 from steatosis_d2.data import coco
+from steatosis_d2.instances import rle
 from steatosis_d2.screening.labels import read_labels
 from steatosis_d2.screening.log import DecisionLog
-from steatosis_d2.screening.screening import Screening
+from steatosis_d2.screening.session import Screening
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -100,7 +100,7 @@ def disks(tmp_path):
             disk = disk_mask(image.shape[:2], center, radius=rng.integers(6, 13))
             image[disk] = 240
             annotations.append(
-                coco.annotation_record(len(annotations) + 1, image_id, masks.encode_mask(disk))
+                coco.annotation_record(len(annotations) + 1, image_id, rle.encode_mask(disk))
             )
         name = f"tile_{image_id}.png"
         (tmp_path / "images").mkdir(exist_ok=True)
@@ -125,10 +125,10 @@ def slim_model():
     """
     from detectron2.modeling import build_model
 
-    from steatosis_d2.config import load_config
+    from steatosis_d2.model_zoo import get_config
 
     def build(depth, *, classes=1, overrides=()):
-        cfg = load_config("liver/mask_rcnn_R_50_FPN.yaml", overrides)
+        cfg = get_config("liver/mask_rcnn_R_50_FPN.yaml", overrides)
         cfg.MODEL.DEVICE = "cpu"
         cfg.MODEL.RESNETS.DEPTH = depth
         cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 4
@@ -148,9 +148,9 @@ def slim_cfg(tmp_path_factory):
     """Config of a slim network, and its random weights in a file."""
     from detectron2.modeling import build_model
 
-    from steatosis_d2.config import load_config
+    from steatosis_d2.model_zoo import get_config
 
-    cfg = load_config("liver/starter.yaml", [str(word) for item in SLIM.items() for word in item])
+    cfg = get_config("liver/starter.yaml", [str(word) for item in SLIM.items() for word in item])
     torch.manual_seed(0)
     model = build_model(cfg)
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -200,7 +200,7 @@ def tiny_training(disks):
         *("MODEL.RESNETS.STEM_OUT_CHANNELS", "8", "MODEL.RESNETS.RES2_OUT_CHANNELS", "32"),
         *("MODEL.RESNETS.WIDTH_PER_GROUP", "8", "MODEL.FPN.OUT_CHANNELS", "16"),
         *("MODEL.ROI_BOX_HEAD.FC_DIM", "32", "MODEL.ROI_MASK_HEAD.CONV_DIM", "16"),
-        *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.0", "MODEL.DEVICE", "cpu"),
+        *("TEST.SCORE_FLOOR", "0.0", "MODEL.DEVICE", "cpu"),
         *("INPUT.CROP.SIZE", "[64, 64]", "SOLVER.IMS_PER_BATCH", "2"),
         *("DATALOADER.NUM_WORKERS", "1", "SEED", "1"),
     ]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from steatosis_d2.config import load_config
 from steatosis_d2.engine.schedule import plan_stages
+from steatosis_d2.model_zoo import get_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "configs/README.md", "datasets/README.md")
@@ -24,7 +24,7 @@ def documented_commands():
 def test_training_command_is_valid(words):
     config_file = REPOSITORY / words[words.index("--config-file") + 1]
     first_key = next((i for i, word in enumerate(words) if re.match(r"[A-Z]+\.", word)), len(words))
-    cfg = load_config(config_file, words[first_key:])
+    cfg = get_config(config_file, words[first_key:])
     gpus = int(words[words.index("--num-gpus") + 1]) if "--num-gpus" in words else 1
     machines = int(words[words.index("--num-machines") + 1]) if "--num-machines" in words else 1
     assert cfg.SOLVER.IMS_PER_BATCH % (gpus * machines * cfg.SOLVER.ACCUMULATE) == 0

@@ -14,11 +14,11 @@ from steatosis_d2.data.coco import annotation_record, image_record, read_coco
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.data.prepare import pixel_size_um
 from steatosis_d2.errors import exit_cleanly
-from steatosis_d2.evaluation.evaluate import evaluate_pairs
-from steatosis_d2.evaluation.pairing import pair_images
+from steatosis_d2.evaluation.figures import evaluate_pairs
+from steatosis_d2.evaluation.image_pairs import pair_images
+from steatosis_d2.instances.rle import encode_mask
 from steatosis_d2.labeling.batch import METHODS
 from steatosis_d2.labeling.parameters import choose_parameters
-from steatosis_d2.masks import encode_mask
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ python tools/train_net.py --config-file configs/liver/starter.yaml \
     DATASETS.TEST "('coco:$data/annotations/instances_val.json:$data/images',)" \
     INPUT.CROP.SIZE "[256, 256]" INPUT.MPP 0.5 INPUT.SCALE_JITTER "(0.9, 1.2)" \
     SOLVER.MAX_ITER 240 SOLVER.STEPS "(200,)" SOLVER.WARMUP_ITERS 20 SOLVER.EMA_DECAY 0.0 \
-    TEST.EVAL_PERIOD 0 TEST.SCORE_THRESHOLD 0.5 TEST.VIEWS 1 \
+    TEST.EVAL_PERIOD 0 MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.5 TEST.VIEWS 1 \
     OUTPUT_DIR "$output/training" SEED 1
 
 step "3/4  Pictures with outlines: found in green, true in yellow"

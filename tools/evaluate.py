@@ -7,9 +7,9 @@ from pathlib import Path
 
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.errors import InputError, exit_cleanly
-from steatosis_d2.evaluation.evaluate import evaluate_pairs
-from steatosis_d2.evaluation.pairing import pair_images
-from steatosis_d2.evaluation.report import (
+from steatosis_d2.evaluation.figures import evaluate_pairs
+from steatosis_d2.evaluation.image_pairs import pair_images
+from steatosis_d2.evaluation.tables import (
     as_record,
     format_table,
     format_table_1,

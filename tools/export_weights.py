@@ -66,12 +66,12 @@ def calibrate(config_file, checkpoint):
     # These take seconds to import, and plain export does without them.
     from detectron2.data import DatasetCatalog
 
-    from steatosis_d2.config import load_config
     from steatosis_d2.data.images import read_image_rgb
-    from steatosis_d2.inference.calibration import measure_feature_ranges
+    from steatosis_d2.inference.feature_ranges import measure_feature_ranges
+    from steatosis_d2.model_zoo import get_config
     from steatosis_d2.modeling.quantization import RANGES_KEY
 
-    cfg = load_config(config_file, ["MODEL.WEIGHTS", str(checkpoint)])
+    cfg = get_config(config_file, ["MODEL.WEIGHTS", str(checkpoint)])
     n_each = max(1, CALIBRATION_IMAGES // len(cfg.DATASETS.TRAIN))
     records = [
         record

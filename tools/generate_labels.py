@@ -13,14 +13,14 @@ from steatosis_d2.data.images import list_inputs, read_image_rgb
 from steatosis_d2.data.prepare import pixel_size_um
 from steatosis_d2.errors import InputError, exit_cleanly
 from steatosis_d2.files import replace_when_done
+from steatosis_d2.inference.parallel import open_mapper
 from steatosis_d2.labeling.batch import (
     METHODS,
     as_coco_records,
     describe_run,
     label_files,
 )
-from steatosis_d2.overlay import PREDICTED_RGB, draw_outlines
-from steatosis_d2.parallel import open_mapper
+from steatosis_d2.report.overlay import PREDICTED_RGB, draw_outlines
 
 logger = logging.getLogger(__name__)
 

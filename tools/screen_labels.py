@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.errors import InputError, exit_cleanly
-from steatosis_d2.evaluation.pairing import pair_images
+from steatosis_d2.evaluation.image_pairs import pair_images
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.screening import exchange
 from steatosis_d2.screening.agreement import format_agreement, measure_agreement
@@ -174,7 +174,7 @@ def serve(arguments):
     label_file = read_labels(arguments.labels)
     images = find_images(label_file, arguments.images)
     # What only the page needs takes longer to import than the other commands take.
-    from steatosis_d2.screening.screening import Screening
+    from steatosis_d2.screening.session import Screening
 
     try:
         from steatosis_d2.screening.server import create_app, open_listener, run_app

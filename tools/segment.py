@@ -15,18 +15,18 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from steatosis_d2.data.images import list_inputs
 from steatosis_d2.data.prepare import pixel_size_um
 from steatosis_d2.errors import InputError, exit_cleanly
-from steatosis_d2.filters import Rule, check_units, parse_rules
-from steatosis_d2.grading import Calibration, read_calibration
-from steatosis_d2.inference import engine
+from steatosis_d2.inference import pipeline
 from steatosis_d2.inference.models import ClumpSplitChoice, MaskRCNNChoice
 from steatosis_d2.inference.outputs import write_run_outputs, write_slide_outputs
+from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import OVERLAP_PX, TILE_PX, Tiling, name_inputs, plan_slide
-from steatosis_d2.inference.roi import read_regions
-from steatosis_d2.inference.slide import SLIDE_SUFFIXES, open_slide
 from steatosis_d2.inference.slide_run import prepare_folder
 from steatosis_d2.inference.tiles import MIN_OVERLAP_PX
-from steatosis_d2.parallel import open_executor
-from steatosis_d2.summary import MACRO_DIAMETER_UM, TERMS
+from steatosis_d2.measurement.filters import Rule, check_units, parse_rules
+from steatosis_d2.measurement.grading import GradeCalibration, read_grade_calibration
+from steatosis_d2.measurement.summary import MACRO_DIAMETER_UM, TERMS
+from steatosis_d2.slides.regions import read_regions
+from steatosis_d2.slides.slide import SLIDE_SUFFIXES, open_slide
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,8 @@ def main():
         folder=Path(arguments.output),
         rules=parse_rules(arguments.filter or ["none"]),
         macro_diameter_um=arguments.macro_diameter_um,
-        calibration=arguments.grade_calibration and read_calibration(arguments.grade_calibration),
+        calibration=arguments.grade_calibration
+        and read_grade_calibration(arguments.grade_calibration),
     )
     with open_executor(workers=arguments.workers, scheduler=arguments.scheduler) as executor:
         work = estimate if arguments.dry_run else segment
@@ -80,7 +81,7 @@ class Outputs:
     folder: Path
     rules: list[Rule]
     macro_diameter_um: float
-    calibration: Calibration | None
+    calibration: GradeCalibration | None
 
     def describe(self):
         """The settings, as JSON values."""
@@ -266,12 +267,12 @@ def choose_model(arguments):
 def segment(items, arguments, *, tiling, outputs, executor):
     """Segment all inputs and write all files; returns what went wrong."""
     make_model = choose_model(arguments)
-    facts = executor.submit(engine.describe_model, make_model).result()
+    facts = executor.submit(pipeline.describe_model, make_model).result()
     parameters = tiling.describe() | {"batch_size": facts.batch_size} | outputs.describe()
     journals = outputs.folder / JOURNAL_FOLDER
     prepare_folder(journals, {"model": facts.description} | parameters, resume=arguments.resume)
     with logging_redirect_tqdm(), tqdm(unit="tile", disable=None) as bar:
-        faults = engine.segment_slides(
+        faults = pipeline.segment_slides(
             items,
             make_model=make_model,
             facts=facts,
@@ -302,17 +303,17 @@ def show_progress(bar, progress, *, n_slides):
 def estimate(items, arguments, *, tiling, outputs, executor):
     """Print how many tiles there are and how long they will take; returns what went wrong."""
     make_model = choose_model(arguments)
-    facts = executor.submit(engine.describe_model, make_model).result()
+    facts = executor.submit(pipeline.describe_model, make_model).result()
     tiles_of, seconds_per_tile, faults = {}, None, {}
     print(f"{'input':<32} {'width_px':>9} {'height_px':>9} {'um/px':>7} {'tissue_mm2':>10} tiles")
     for item in items:
-        with engine.note_fault(item, faults), open_slide(item.path, mpp=tiling.mpp) as slide:
+        with pipeline.note_fault(item, faults), open_slide(item.path, mpp=tiling.mpp) as slide:
             outputs.check(slide)
             plan = plan_slide(slide, tiling)
             tiles_of[item.file_name] = len(plan.tiles)
             print(describe_plan(item.file_name, plan))
             if seconds_per_tile is None and plan.tiles:
-                seconds_per_tile = engine.time_tile(
+                seconds_per_tile = pipeline.time_tile(
                     plan, make_model=make_model, batch_size=facts.batch_size, executor=executor
                 )
     n_tiles = sum(tiles_of.values())

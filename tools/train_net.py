@@ -4,10 +4,9 @@
 from steatosis_d2.errors import exit_cleanly
 
 with exit_cleanly():  # says how to get Detectron2 where it is missing
-    from steatosis_d2.config import load_config
     from steatosis_d2.engine import SafeCheckpointer, Trainer
     from steatosis_d2.engine.distributed import launch_processes
-    from steatosis_d2.model_zoo import get_config_file, get_weights
+    from steatosis_d2.model_zoo import get_config, get_config_file, get_weights
 
 from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
@@ -49,7 +48,7 @@ def parse_arguments():
 def main(arguments):
     """Train or evaluate in one process; with several GPUs, this runs once for each."""
     arguments.config_file = get_config_file(arguments.config_file)
-    cfg = load_config(arguments.config_file, arguments.opts)
+    cfg = get_config(arguments.config_file, arguments.opts)
     cfg.freeze()
     default_setup(cfg, arguments)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="steatosis_d2")

@@ -12,19 +12,19 @@ from tqdm import tqdm
 from steatosis_d2.errors import InputError, exit_cleanly
 
 with exit_cleanly():  # says how to get Detectron2 where it is missing
-    from steatosis_d2.config import load_config
     from steatosis_d2.data.mapper import IGNORED_CLASS, InstanceMapper
     from steatosis_d2.data.stream import ImageStream, load_records
     from steatosis_d2.engine.hooks import draw_batch
     from steatosis_d2.engine.trainer import check_registered
+    from steatosis_d2.model_zoo import get_config
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.files import replace_when_done
-from steatosis_d2.masks import as_rle
-from steatosis_d2.overlay import TRUE_RGB, draw_outlines
+from steatosis_d2.instances.rle import as_rle
+from steatosis_d2.report.overlay import TRUE_RGB, draw_outlines
 
 BOX_RGB = (0, 90, 200)
 
@@ -149,7 +149,7 @@ def draw_boxes(picture, boxes_xyxy, names):
 
 def main():
     arguments = parse_arguments()
-    cfg = load_config(arguments.config_file, arguments.opts)
+    cfg = get_config(arguments.config_file, arguments.opts)
     check_registered(cfg.DATASETS.TRAIN, key="DATASETS.TRAIN")
     show = {"train": show_train, "annotation": show_annotation}[arguments.source]
     pictures = show(cfg, number=arguments.number, boxes=arguments.boxes)

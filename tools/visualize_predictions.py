@@ -12,7 +12,7 @@ from steatosis_d2.data.coco import read_coco
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.files import replace_when_done
-from steatosis_d2.overlay import PREDICTED_RGB, TRUE_RGB, draw_outlines
+from steatosis_d2.report.overlay import PREDICTED_RGB, TRUE_RGB, draw_outlines
 
 EXAMPLES = """
 examples:

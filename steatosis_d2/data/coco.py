@@ -10,6 +10,9 @@ from steatosis_d2.files import replace_when_done
 
 DROPLET = "droplet"
 NUCLEUS = "nucleus"
+# A prediction, or a box, belongs to an ignored area ("iscrowd") if more than this share of it lies
+# inside: in training and in evaluation alike.
+IGNORED_SHARE = 0.5
 
 
 def image_record(

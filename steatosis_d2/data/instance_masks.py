@@ -9,7 +9,7 @@ from skimage import measure
 
 from steatosis_d2.data.images import list_images, read_with_tifffile, unreadable_as_input_error
 from steatosis_d2.errors import InputError
-from steatosis_d2.masks import encode_label_image, encode_mask
+from steatosis_d2.instances.rle import encode_label_image, encode_mask
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import label as label_regions
 
-from steatosis_d2.masks import as_rle, concatenate_runs
+from steatosis_d2.instances.rle import as_rle, concatenate_runs
 
 
 def paint_layers(segmentations, *, height, width):

@@ -14,10 +14,10 @@ from steatosis_d2.data.augmentation import (
 from steatosis_d2.data.contrast import stretch_contrast
 from steatosis_d2.data.dense_labels import find_openings, label_pixels
 from steatosis_d2.data.images import read_image_rgb
+from steatosis_d2.data.input_scale import input_scale
 from steatosis_d2.data.label_layers import paint_layers, split_layers
-from steatosis_d2.data.scale import input_scale
 from steatosis_d2.errors import InputError
-from steatosis_d2.masks import decode_mask
+from steatosis_d2.instances.rle import decode_mask
 
 # Of an area of which nobody said what it holds; Detectron2's heads do not train on it, either.
 IGNORED_CLASS = -1
@@ -51,7 +51,7 @@ class InstanceMapper:
             is_train (bool): whether to augment, and to keep the instances.
             augmentations (list[Augmentation]): applied in this order, to RGB images.
             image_format (str): ``RGB`` or ``BGR``, the channel order that the network takes.
-            scale, network_mpp (float): as for :func:`steatosis_d2.data.scale.input_scale`.
+            scale, network_mpp (float): as for :func:`steatosis_d2.data.input_scale.input_scale`.
             stretch (tuple[float, float]): as for
                 :func:`steatosis_d2.data.contrast.stretch_contrast`.
             ignore_areas (bool): whether crowd regions become truths of class -1; else they are

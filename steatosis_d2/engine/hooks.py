@@ -14,8 +14,8 @@ from steatosis_d2.data.mapper import IGNORED_CLASS
 from steatosis_d2.engine.distributed import distribute
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import write_json
-from steatosis_d2.masks import encode_mask
-from steatosis_d2.overlay import IGNORED_RGB, PREDICTED_RGB, TRUE_RGB, draw_outlines
+from steatosis_d2.instances.rle import encode_mask
+from steatosis_d2.report.overlay import IGNORED_RGB, PREDICTED_RGB, TRUE_RGB, draw_outlines
 
 logger = logging.getLogger(__name__)
 

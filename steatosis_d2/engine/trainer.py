@@ -1,7 +1,6 @@
 """The training loop: Detectron2's, with this project's data, stages, checkpoints and evaluation."""
 
 import contextlib
-import copy
 import logging
 import weakref
 from pathlib import Path
@@ -33,8 +32,7 @@ from steatosis_d2.engine.hooks import (
 from steatosis_d2.engine.schedule import build_staged_scheduler, plan_stages
 from steatosis_d2.engine.train_loop import DivergenceError, TrainLoop, choose_dtype
 from steatosis_d2.errors import InputError
-from steatosis_d2.evaluation.evaluator import SteatosisEvaluator
-from steatosis_d2.modeling.acceleration import accelerate, choose_precision
+from steatosis_d2.evaluation.detectron2_evaluator import SteatosisEvaluator
 
 logger = logging.getLogger(__name__)
 
@@ -232,11 +230,13 @@ class Trainer(DefaultTrainer):
         return optimizer
 
     @classmethod
-    def test(cls, cfg, model, evaluators=None):
-        """As ``DefaultTrainer.test``, on a copy that is set up as users will run the network."""
-        copied = copy.deepcopy(model).eval()
-        network = accelerate(copied, precision=choose_precision(copied.device))
-        return super().test(cfg, network, evaluators)
+    def build_model(cls, cfg):
+        """As ``DefaultTrainer.build_model``; at test it gives all that COCO AP ranks."""
+        cfg = cfg.clone()
+        cfg.defrost()
+        heads = cfg.MODEL.ROI_HEADS
+        heads.SCORE_THRESH_TEST = min(heads.SCORE_THRESH_TEST, cfg.TEST.SCORE_FLOOR)
+        return super().build_model(cfg)
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
@@ -251,7 +251,7 @@ class Trainer(DefaultTrainer):
         return SteatosisEvaluator(
             dataset_name,
             evaluation_folder(cfg, dataset_name),
-            score_threshold=cfg.TEST.SCORE_THRESHOLD,
+            score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
 

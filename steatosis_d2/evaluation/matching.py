@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from steatosis_d2.masks import as_rle, encode_label_image
+from steatosis_d2.instances.rle import as_rle, encode_label_image
 
 # Weight of the sum of squares against the sum: decides between equal totals, never between
 # totals that differ by more than rounding.

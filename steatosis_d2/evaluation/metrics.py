@@ -92,7 +92,7 @@ def aggregated_jaccard(iou, *, prediction_areas_px, truth_areas_px):
     return float(intersection / (areas_of_both.sum() - intersection + alone))
 
 
-def merge_masks(rles, *, height, width):
+def unite_masks(rles, *, height, width):
     """
     Foreground of an image: the pixels in any instance.
 
@@ -118,7 +118,7 @@ def dice_coefficient(foreground, true_foreground):
     Dice coefficient of two foregrounds, whichever instance a pixel belongs to.
 
     Args:
-        foreground (dict): run-length code from :func:`merge_masks`.
+        foreground (dict): run-length code from :func:`unite_masks`.
         true_foreground (dict): run-length code of the same image.
 
     Returns:
@@ -134,7 +134,7 @@ def fat_area_percent(foreground):
     Share of an image that is foreground.
 
     Args:
-        foreground (dict): run-length code from :func:`merge_masks`.
+        foreground (dict): run-length code from :func:`unite_masks`.
 
     Returns:
         float: in percent of the image, 0..100.

@@ -19,7 +19,7 @@ def write_plots(folder, evaluation):
 
     Args:
         folder (str or Path): where to write; it is created.
-        evaluation (Evaluation): from :func:`~.evaluate.evaluate_pairs`.
+        evaluation (Evaluation): from :func:`~.figures.evaluate_pairs`.
     """
     figures = {
         "precision_recall": plot_precision_recall(evaluation),
@@ -36,7 +36,7 @@ def plot_precision_recall(evaluation):
     Precision over recall as the score falls, at IoU 0.50, 0.75 and 0.90 (COCO's curves).
 
     Args:
-        evaluation (Evaluation): from :func:`~.evaluate.evaluate_pairs`.
+        evaluation (Evaluation): from :func:`~.figures.evaluate_pairs`.
 
     Returns:
         matplotlib.figure.Figure: the plot.
@@ -63,7 +63,7 @@ def plot_f1_over_iou(evaluation):
     F1, precision and recall over the overlap that is asked for.
 
     Args:
-        evaluation (Evaluation): from :func:`~.evaluate.evaluate_pairs`.
+        evaluation (Evaluation): from :func:`~.figures.evaluate_pairs`.
 
     Returns:
         matplotlib.figure.Figure: the plot.
@@ -82,7 +82,7 @@ def plot_fat_area(evaluation):
     Predicted against true fat area of each image, and their Bland-Altman plot.
 
     Args:
-        evaluation (Evaluation): from :func:`~.evaluate.evaluate_pairs`.
+        evaluation (Evaluation): from :func:`~.figures.evaluate_pairs`.
 
     Returns:
         matplotlib.figure.Figure: two plots side by side.

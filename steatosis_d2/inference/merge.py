@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 
 from steatosis_d2.inference.tiles import Tile
-from steatosis_d2.instance import Instance
+from steatosis_d2.instances.instance import Instance
 
 # A mask this near to the edge of its tile may be cut: networks end a cut droplet some px early.
 CUT_MARGIN_PX = 4
@@ -65,7 +65,7 @@ class Cluster:
 
 
 @dataclass(eq=False)
-class Candidate:
+class JoinedDroplet:
     """
     A whole droplet, or as much of it as there is.
 
@@ -133,7 +133,7 @@ class BorderMerger:
         parts = self._place(tile, [_tighten(item) for item in instances if item.crop.any()])
         earlier = self._waiting.pop(tile.index, [])
         for first, second in _find_meeting(earlier, parts):
-            _link(first, second)
+            _connect_if_overlapping(first, second)
         clusters = dict.fromkeys(part.cluster for part in [*earlier, *parts])
         decided = [cluster for cluster in clusters if cluster.last_tile == tile.index]
         final = [self._finish(candidate) for cluster in decided for candidate in _decide(cluster)]
@@ -208,7 +208,7 @@ def _decide(cluster):
     for first, second, _ in cluster.links:
         rivals[candidate_of[first]].append(candidate_of[second])
         rivals[candidate_of[second]].append(candidate_of[first])
-    kept: set[Candidate] = set()
+    kept: set[JoinedDroplet] = set()
     for candidate in sorted(candidates, key=lambda candidate: candidate.order):
         tiles = {part.tile for part in candidate.parts}
         larger = [
@@ -242,7 +242,7 @@ def _unite(parts):
     """A candidate of all px of its parts, with the highest of their scores."""
     if len(parts) == 1:
         [part] = parts
-        return Candidate(parts, part.instance, int(np.count_nonzero(part.instance.crop)))
+        return JoinedDroplet(parts, part.instance, int(np.count_nonzero(part.instance.crop)))
     boxes = _boxes_xyxy([part.instance for part in parts])
     left, top = boxes[:, :2].min(axis=0).tolist()
     right, bottom = boxes[:, 2:].max(axis=0).tolist()
@@ -250,7 +250,7 @@ def _unite(parts):
     union = Instance(np.zeros((bottom - top, right - left), bool), top, left, score)
     for part in parts:
         union.crop[_window(union, _box_xyxy(part.instance))] |= part.instance.crop
-    return Candidate(parts, union, int(np.count_nonzero(union.crop)))
+    return JoinedDroplet(parts, union, int(np.count_nonzero(union.crop)))
 
 
 def _area_covered(candidate, others):
@@ -262,7 +262,7 @@ def _area_covered(candidate, others):
     return np.count_nonzero(covered & candidate.instance.crop)
 
 
-def _link(first, second):
+def _connect_if_overlapping(first, second):
     """Put two parts into one cluster if they overlap by more than neighbours do."""
     window, second_window = _common_windows(first.instance, second.instance)
     n_shared = np.count_nonzero(first.instance.crop[window] & second.instance.crop[second_window])

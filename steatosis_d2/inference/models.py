@@ -42,16 +42,14 @@ class MaskRCNNChoice:
             InputError: config, weights or overrides are at fault.
         """
         # These take seconds to import, and the classical model does without them.
-        from steatosis_d2.config import load_config
         from steatosis_d2.inference.predictor import MaskRCNNPredictor
 
         config_file = self.config_file or STARTER
         weights = self.weights
         if weights is None and (config_file == STARTER or model_zoo.has_weights(config_file)):
             weights = model_zoo.get_weights(config_file)
-        overrides = [*self.overrides, *(["MODEL.WEIGHTS", weights] if weights else [])]
         return MaskRCNNPredictor(
-            load_config(config_file, overrides),
+            model_zoo.get_config(config_file, self.overrides, weights=weights),
             score_threshold=self.score_threshold,
             batch_size=self.batch_size,
         )

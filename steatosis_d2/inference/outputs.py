@@ -10,17 +10,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from steatosis_d2 import report, report_pictures, summary
 from steatosis_d2.data.coco import annotation_record, image_record, write_coco
 from steatosis_d2.files import replace_when_done, write_json
-from steatosis_d2.filters import find_reasons, select_kept
-from steatosis_d2.geojson import detection_feature, open_feature_collection, open_gzip_text
-from steatosis_d2.instance import Instance
-from steatosis_d2.masks import encode_strip
-from steatosis_d2.morphology import measure_instances
-from steatosis_d2.overlay import DROPPED_RGB, PREDICTED_RGB, draw_outline, show_dark_field
-from steatosis_d2.polygons import trace_outlines
-from steatosis_d2.strip import split_in_batches, stack_instances
+from steatosis_d2.instances.geojson import (
+    detection_feature,
+    open_feature_collection,
+    open_gzip_text,
+)
+from steatosis_d2.instances.instance import Instance
+from steatosis_d2.instances.outlines import trace_outlines
+from steatosis_d2.instances.rle import encode_strip
+from steatosis_d2.instances.strip import split_in_batches, stack_instances
+from steatosis_d2.measurement import summary
+from steatosis_d2.measurement.filters import find_reasons, select_kept
+from steatosis_d2.measurement.morphology import measure_instances
+from steatosis_d2.report import html, pictures
+from steatosis_d2.report.overlay import DROPPED_RGB, PREDICTED_RGB, draw_outline, show_dark_field
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +59,9 @@ def write_slide_outputs(
         folder (str or Path): where to write; it is created.
         result_folder (str or Path): where to leave what :func:`write_run_outputs` needs of this
             slide; ``result.json`` there, which is written last, says that all is done.
-        rules (list[Rule]): from :func:`steatosis_d2.filters.parse_rules`.
+        rules (list[Rule]): from :func:`steatosis_d2.measurement.filters.parse_rules`.
         macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
-        calibration (Calibration or None): to give a grade.
+        calibration (GradeCalibration or None): to give a grade.
 
     Returns:
         dict: the slide's row of ``summary.csv``.
@@ -76,18 +81,18 @@ def write_slide_outputs(
         calibration=calibration,
     )
     write_table(folder / f"{segmented.name}.parquet", table, segmented)
-    gallery = report_pictures.choose_gallery(select_kept(table), size=report.GALLERY_SIZE)
+    gallery = pictures.choose_gallery(select_kept(table), size=html.GALLERY_SIZE)
     wanted = {row for rows in gallery.values() for row in rows}
     # A slide without a pyramid is read whole for this, so it is read once.
     picture_rgb = show_dark_field(slide.thumbnail(OVERLAY_PX))
-    plain_rgb = report_pictures.shrink(picture_rgb, report_pictures.OVERVIEW_PX)
+    plain_rgb = pictures.shrink(picture_rgb, pictures.OVERVIEW_PX)
     overview_rgb = plain_rgb.copy()
     shown = _write_instances(
-        segmented, table, folder, result_folder, pictures=(picture_rgb, overview_rgb), wanted=wanted
+        segmented, table, folder, result_folder, canvases=(picture_rgb, overview_rgb), wanted=wanted
     )
     with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
         Image.fromarray(picture_rgb).save(temporary, compress_level=_PNG_LEVEL)
-    section = report.render_section(
+    section = html.render_section(
         segmented,
         table,
         row,
@@ -141,7 +146,7 @@ def write_run_outputs(
     rows = [result["summary"] for result in results]
     rows += [summary.fault_row(name, fault, category=category) for name, fault in faults.items()]
     summary.write_summary(folder / "summary.csv", rows, category=category)
-    report.write_report(
+    html.write_report(
         folder / "report.html",
         results,
         category=category,
@@ -191,7 +196,7 @@ class _Instances:
         return self._segmented.instances()
 
 
-def _write_instances(segmented, table, folder, result_folder, *, pictures, wanted):
+def _write_instances(segmented, table, folder, result_folder, *, canvases, wanted):
     """
     Write outlines and annotations and draw on both pictures, in one pass over the instances.
 
@@ -199,7 +204,7 @@ def _write_instances(segmented, table, folder, result_folder, *, pictures, wante
         dict: row label -> Instance, of those that are wanted.
     """
     slide = segmented.slide
-    overlay_rgb, overview_rgb = pictures
+    overlay_rgb, overview_rgb = canvases
     is_kept = (table["dropped_by"] == "").to_numpy()
     shown: dict[int, Instance] = {}
     result_folder.mkdir(parents=True, exist_ok=True)
@@ -215,7 +220,7 @@ def _write_instances(segmented, table, folder, result_folder, *, pictures, wante
             kept = {row: instance for row, instance in numbered.items() if is_kept[row]}
             shown.update((row, kept[row]) for row in wanted & kept.keys())
             _draw(numbered, is_kept, overlay_rgb, slide)
-            _draw(numbered, is_kept, overview_rgb, slide, min_side_px=report_pictures.VISIBLE_PX)
+            _draw(numbered, is_kept, overview_rgb, slide, min_side_px=pictures.VISIBLE_PX)
             if kept:
                 for feature in _as_features(kept, table, segmented):
                     write_feature(feature)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import shapely
 
-from steatosis_d2.inference.pyramid import Slide
 from steatosis_d2.inference.tiles import Tile, plan_tiles
-from steatosis_d2.inference.tissue import TissueMask, find_tissue
+from steatosis_d2.slides.pyramid import Slide
+from steatosis_d2.slides.tissue import TissueMask, find_tissue
 
 TILE_PX = 1024
 # A droplet of 60 um, which few exceed, is 120 px wide at 20x; at 40x one of 32 um is 128 px.

@@ -16,12 +16,10 @@ from detectron2.utils.file_io import PathManager
 from steatosis_d2 import __version__
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
-from steatosis_d2.instance import Instance
-from steatosis_d2.memory import keep_freed_memory, release_freed_memory
-from steatosis_d2.modeling.acceleration import accelerate, choose_precision
+from steatosis_d2.inference.memory import keep_freed_memory, release_freed_memory
+from steatosis_d2.instances.instance import Instance
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mask_crops import paste_crops
-from steatosis_d2.modeling.quantization import RANGES_KEY, cpu_has_int8
 
 logger = logging.getLogger(__name__)
 
@@ -38,21 +36,17 @@ class MaskRCNNPredictor:
     Attributes:
         batch_size (int): number of tiles that one call does best with.
         category (str): what it finds, ``droplet`` or ``nucleus``.
-        model (GeneralizedRCNN): the network, as it was rebuilt.
+        score_threshold (float): lowest score that is kept.
     """
 
-    def __init__(self, cfg, *, score_threshold=None, batch_size=None, precision=None):
+    def __init__(self, cfg, *, score_threshold=None, batch_size=None):
         """
         Args:
             cfg (CfgNode): with ``MODEL.WEIGHTS``; left as it is.
             score_threshold (float or None): lowest score that is kept; None means
-                ``cfg.TEST.SCORE_THRESHOLD``.
+                ``cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST``.
             batch_size (int or None): number of tiles that go through the network together; None
                 means what is best on the device.
-            precision (torch.dtype or None): to multiply in; None means the fastest that the
-                device has: 8-bit integers if the weights come with the ranges of the features
-                (``tools/export_weights.py --config-file``) and the processor multiplies them, else
-                :func:`~.acceleration.choose_precision`.
 
         Raises:
             InputError: there are no weights, or they do not fit the network.
@@ -62,9 +56,11 @@ class MaskRCNNPredictor:
                 "the config names no weights; give a checkpoint of this network, e.g. "
                 "MODEL.WEIGHTS output/liver_starter/model_best.pth."
             )
-        if score_threshold is None:
-            score_threshold = cfg.TEST.SCORE_THRESHOLD
-        self.score_threshold = score_threshold
+        cfg = cfg.clone()
+        cfg.defrost()
+        if score_threshold is not None:
+            cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_threshold)
+        self.score_threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
         self.category = cfg.MODEL.CATEGORY
         self._detections_per_tile = cfg.TEST.DETECTIONS_PER_IMAGE
         self._has_warned = False
@@ -72,18 +68,19 @@ class MaskRCNNPredictor:
         self._weights = cfg.MODEL.WEIGHTS
         self._n_views = cfg.TEST.VIEWS
         self._image_format = cfg.INPUT.FORMAT
-        model, ranges = load_model(cfg, score_threshold=score_threshold)
-        self.batch_size = batch_size or choose_batch_size(model.device)
-        if precision or model.device.type != "cpu" or not cpu_has_int8():
-            ranges = None
-        precision = precision or choose_precision(model.device)
-        self._precision_name = str(precision).removeprefix("torch.")
-        if ranges is not None:
-            self._precision_name = f"int8 and {self._precision_name}"
-        self.model = accelerate(model, precision=precision, ranges=ranges)
-        if model.device.type == "cpu":
+        self.model = build_model(cfg).eval()
+        checkpointer = SafeCheckpointer(
+            self.model, allow_pickle=cfg.MODEL.ALLOW_PICKLE, strict=True
+        )
+        checkpointer.load(cfg.MODEL.WEIGHTS)
+        self.batch_size = batch_size or choose_batch_size(self.model.device)
+        if self.model.device.type == "cpu":
             keep_freed_memory()
-        logger.info("The network runs on %s in %s.", model.device, self._precision_name)
+
+    @property
+    def network(self):
+        """What computes (nn.Module): the model's fast copy, or itself if it makes none."""
+        return getattr(self.model, "fast_copy", self.model)
 
     @torch.inference_mode()
     def __call__(self, images_rgb, *, mpp):
@@ -128,7 +125,7 @@ class MaskRCNNPredictor:
             "kind": "Mask R-CNN",
             "weights": Path(self._weights).name,
             "weights_sha256": sha256_of(self._weights),
-            "precision": self._precision_name,
+            "precision": getattr(self.network, "precision_name", "float32"),
             "score_threshold": self.score_threshold,
             "views": self._n_views,
             "versions": {
@@ -221,25 +218,6 @@ def wait_for_copy(tensors, event):
         # Else the copying stream could reuse their memory while they are still read
         tensor.record_stream(stream)
     return tensors
-
-
-def load_model(cfg, *, score_threshold):
-    """
-    The network with its weights, in evaluation mode, giving scores above the threshold.
-
-    Returns:
-        tuple[GeneralizedRCNN, dict[str, list[float]] or None]: and the ranges of its features, if
-        the checkpoint has them.
-    """
-    model = build_model(cfg).eval()
-    checkpointer = SafeCheckpointer(model, allow_pickle=cfg.MODEL.ALLOW_PICKLE, strict=True)
-    checkpoint = checkpointer.load(cfg.MODEL.WEIGHTS)
-    # Before suppression: what scores less cannot suppress what scores more. The greatest number
-    # below the threshold, since Detectron2 keeps what is greater.
-    model.roi_heads.box_predictor.test_score_thresh = np.nextafter(
-        np.float32(score_threshold), np.float32(-1)
-    )
-    return model, checkpoint.get(RANGES_KEY)
 
 
 def to_instances(output, *, height, width):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import write_json
-from steatosis_d2.inference.encoding import decode_instances, encode_instances
 from steatosis_d2.inference.journal import Journal, read_records
 from steatosis_d2.inference.merge import BorderMerger
-from steatosis_d2.inference.pyramid import Slide
-from steatosis_d2.inference.tissue import TissueMask
+from steatosis_d2.instances.packing import pack_instances, unpack_instances
+from steatosis_d2.slides.pyramid import Slide
+from steatosis_d2.slides.tissue import TissueMask
 
 JOURNAL = "journal"
 INSTANCES = "instances"
@@ -55,7 +55,7 @@ class SegmentedSlide:
             Instance: in px of level 0; the order is the same however the work was done.
         """
         for payload in read_records(self.path):
-            [instances] = decode_instances(payload)
+            [instances] = unpack_instances(payload)
             yield from instances
 
 
@@ -112,13 +112,13 @@ class SlideRun:
         tiles = self.batches[self.n_finished]
         counted = [
             instance
-            for tile, instances in zip(tiles, decode_instances(payload), strict=True)
+            for tile, instances in zip(tiles, unpack_instances(payload), strict=True)
             for instance in self._merger.add(tile, instances)
             if self.plan.counts(instance)
         ]
         if counted:
             # Made anew from the journal if it is lost, so that waiting for the disk is not needed.
-            self._instances.append(encode_instances([counted]), durable=False)
+            self._instances.append(pack_instances([counted]), durable=False)
         self.n_finished += 1
 
     def close(self):

@@ -4,17 +4,15 @@ import functools
 from dataclasses import asdict, dataclass, field
 
 from steatosis_d2.data.coco import annotation_record, image_record
-from steatosis_d2.data.images import read_image_rgb
+from steatosis_d2.data.images import IMAGE_SUFFIXES, read_image_rgb
 from steatosis_d2.errors import InputError
 from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import choose_parameters
-from steatosis_d2.labeling.scale import guess_magnification
+from steatosis_d2.labeling.pixel_size import guess_magnification
 from steatosis_d2.labeling.watershed import label_by_watershed
+from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
 METHODS = {"clump-split": label_by_clump_split, "watershed": label_by_watershed}
-SLIDE_SUFFIXES = frozenset(
-    {".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".svslide", ".bif", ".czi", ".qptiff"}
-)
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def label_files(files, *, method, mpp, map_in_order):
         files (list[Path]): image files.
         method (str): one of ``METHODS``.
         mpp (float or None): pixel size of all images in um/px; None where it is not known.
-        map_in_order (callable): from :func:`steatosis_d2.parallel.open_mapper`.
+        map_in_order (callable): from :func:`steatosis_d2.inference.parallel.open_mapper`.
 
     Yields:
         LabelledImage: one a file, in order, whatever the number of workers.
@@ -137,7 +135,7 @@ def describe_run(labelled, *, method, mpp):
 
 
 def _refuse_slide(path):
-    if path.suffix.lower() in SLIDE_SUFFIXES:
+    if path.suffix.lower() in SLIDE_SUFFIXES - IMAGE_SUFFIXES:
         raise InputError(
             f"'{path}' is a whole slide, which cannot be labelled yet; export tiles from it as "
             "PNG or TIFF and label those."

@@ -180,7 +180,7 @@ def measure_ellipse_misfit(outlines, shapes):
     return np.sqrt(np.maximum(outlines.means(radius**2) - mean**2, 0)) / np.maximum(mean, 1e-9)
 
 
-def measure_solidity(contour_xy):
+def outline_solidity(contour_xy):
     """
     Area of a region over the area of its convex hull, both counted in pixels.
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steatosis_d2.labeling.contour import measure_shapes, measure_solidity
-from steatosis_d2.labeling.foreground import TISSUE, WHITE
+from steatosis_d2.labeling.contour import measure_shapes, outline_solidity
+from steatosis_d2.labeling.foreground import GLASS, TISSUE
 
 # Where the brightness is read along the outward normal of the outline, in um.
 _INSIDE_UM = (-1.5, -1.0, -0.5)
@@ -60,7 +60,7 @@ def _measure_form(outlines, shapes, mpp):
     perimeter = outlines.sums(np.hypot(*step_xy.T))
     return {
         "diameter_um": shapes.diameter_px * mpp,
-        "solidity": np.array([measure_solidity(contour_xy) for contour_xy in outlines.split()]),
+        "solidity": np.array([outline_solidity(contour_xy) for contour_xy in outlines.split()]),
         "axis_ratio": shapes.axis_ratio,
         "circularity": 4 * np.pi * np.abs(shapes.signed_area_px) / np.maximum(perimeter, 1) ** 2,
     }
@@ -73,7 +73,7 @@ def _measure_edge(outlines, shapes, scene):
     rim = brightness[-len(_OUTSIDE_UM) :].min(axis=0)
     contrast = outlines.means(inner - rim)
     slope = (brightness[:-2] - brightness[2:]).max(axis=0)
-    level = (outlines.levels - float(TISSUE)) / (WHITE - TISSUE)
+    level = (outlines.levels - float(TISSUE)) / (GLASS - TISSUE)
     return {
         "inner_brightness": outlines.means(inner),
         "contrast": contrast,
@@ -113,5 +113,5 @@ def _read_along_normals(outlines, shapes, scene):
         & (y[just_outside] < height)
     )
     pixel = y.clip(0, height - 1) * width + x.clip(0, width - 1)
-    brightness = (scene.brightness.ravel()[pixel].astype(np.float32) - TISSUE) / (WHITE - TISSUE)
+    brightness = (scene.brightness.ravel()[pixel].astype(np.float32) - TISSUE) / (GLASS - TISSUE)
     return brightness, scene.saturation.ravel()[pixel].astype(np.float32), in_image

@@ -3,10 +3,10 @@
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from steatosis_d2.instance import Instance
+from steatosis_d2.instances.instance import Instance
+from steatosis_d2.labeling.droplet_masks import fill_outline, grow_droplet
 from steatosis_d2.labeling.evidence import measure_evidence
 from steatosis_d2.labeling.generator import prepare_scene, propose_outlines
-from steatosis_d2.labeling.outline import fill_outline, grow_droplet
 from steatosis_d2.labeling.scorecards import Scorecard
 
 # Where the curve of each part may bend. Lengths in um, brightness from median tissue (0) to

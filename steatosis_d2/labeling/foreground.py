@@ -6,7 +6,7 @@ import numpy as np
 # The normalised brightness of the median tissue and of empty glass. Nuclei and rims are darker
 # than the median tissue and need room below it, so tissue is not at 0.
 TISSUE = 80
-WHITE = 240
+GLASS = 240
 
 # Scanners render glass at 220 to 245; a tile without anything white must not be stretched.
 _DARKEST_WHITE = 200
@@ -20,7 +20,7 @@ def normalise_brightness(image_rgb, *, smoothing_px=0.0):
     Brightness on a scale that does not depend on stain and scanner.
 
     Green is the channel that haematoxylin and eosin both absorb; it is stretched so that the
-    median tissue of the image becomes ``TISSUE`` and its glass (or whitest fat) ``WHITE``.
+    median tissue of the image becomes ``TISSUE`` and its glass (or whitest fat) ``GLASS``.
 
     Args:
         image_rgb (ndarray): uint8, shape (H, W, 3).
@@ -33,14 +33,14 @@ def normalise_brightness(image_rgb, *, smoothing_px=0.0):
     if smoothing_px:
         green = cv2.GaussianBlur(green, (0, 0), smoothing_px)
     tissue_level, white_level = _tissue_and_white_level(green)
-    gain = (WHITE - TISSUE) / (white_level - tissue_level)
+    gain = (GLASS - TISSUE) / (white_level - tissue_level)
     table = TISSUE + gain * (np.arange(256) - tissue_level)
     return cv2.LUT(green, np.rint(table).clip(0, 255).astype(np.uint8))
 
 
 def level_of(fraction):
     """The brightness (int) at a fraction of the way from median tissue (0) to white (1)."""
-    return round(TISSUE + fraction * (WHITE - TISSUE))
+    return round(TISSUE + fraction * (GLASS - TISSUE))
 
 
 def open_bright(brightness, *, radius_px):
@@ -91,7 +91,7 @@ def find_background(brightness, *, min_width_um, mpp):
     step_px = max(1.0, _BACKGROUND_PIXEL_UM / mpp)
     size = max(1, round(width / step_px)), max(1, round(height / step_px))
     coarse = cv2.resize(brightness, size, interpolation=cv2.INTER_AREA)
-    white = (coarse > (TISSUE + 3 * WHITE) // 4).astype(np.uint8)
+    white = (coarse > (TISSUE + 3 * GLASS) // 4).astype(np.uint8)
     # Beyond the border the glass goes on; a droplet cut by the border must not look wide there.
     depth = cv2.distanceTransform(
         cv2.copyMakeBorder(white, 1, 1, 1, 1, cv2.BORDER_REPLICATE), cv2.DIST_L2, 5

@@ -5,9 +5,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from steatosis_d2.instance import Instance
+from steatosis_d2.instances.instance import Instance
 from steatosis_d2.labeling import splitting
-from steatosis_d2.labeling.contour import Outlines, measure_solidity, trace_regions
+from steatosis_d2.labeling.contour import Outlines, outline_solidity, trace_regions
+from steatosis_d2.labeling.droplet_masks import fill_outline, grow_droplet
 from steatosis_d2.labeling.evidence import Scene, measure_evidence
 from steatosis_d2.labeling.foreground import (
     find_background,
@@ -16,7 +17,6 @@ from steatosis_d2.labeling.foreground import (
     normalise_brightness,
     open_bright,
 )
-from steatosis_d2.labeling.outline import fill_outline, grow_droplet
 
 # Smaller polygons have no measurable form.
 _MIN_POLYGON_AREA_PX = 4
@@ -133,7 +133,7 @@ def split_clumps(regions, brightness, bright, *, mpp, parameters):
     for contour_xy in regions:
         if not 2 * min_area_px <= cv2.contourArea(contour_xy) <= max_area_px:
             continue
-        if not splitting.is_clump(measure_solidity(contour_xy)):
+        if not splitting.is_clump(outline_solidity(contour_xy)):
             continue
         crop, top, left = fill_outline(contour_xy)
         window = np.s_[top : top + crop.shape[0], left : left + crop.shape[1]]

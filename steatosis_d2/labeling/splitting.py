@@ -16,7 +16,7 @@ from steatosis_d2.labeling.contour import (
     Outlines,
     measure_ellipse_misfit,
     measure_shapes,
-    measure_solidity,
+    outline_solidity,
     pick_notches,
     vote_for_notches,
 )
@@ -96,7 +96,7 @@ def find_cut(region, *, min_area_px):
     is_hole = hierarchy[0, :, 3] >= 0
     outer = next(c[:, 0] for c, hole in zip(contours, is_hole, strict=True) if not hole)
     holes = [c[:, 0] for c, hole in zip(contours, is_hole, strict=True) if hole]
-    if not holes and measure_solidity(outer) > SINGLE_SOLIDITY:
+    if not holes and outline_solidity(outer) > SINGLE_SOLIDITY:
         return None
     radius_px = cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, 5).max()
     notches, votes = _find_notches(outer, radius_px)

@@ -117,25 +117,32 @@ def _name_of(name):
     )
 
 
-def get_config(name, *, weights=None, trained=False):
+def get_config(name, overrides=(), *, weights=None, trained=False, mpp=None):
     """
     Config of a model, ready for ``DefaultPredictor(cfg)``.
 
     Args:
-        name (str): as in :func:`get_config_file`.
+        name (str or Path): as in :func:`get_config_file`.
+        overrides (list[str]): ``KEY VALUE`` pairs in one flat list, as on the command line.
         weights (str or None): a checkpoint that replaces the config's ``MODEL.WEIGHTS``;
             ``""`` for random weights.
         trained (bool): take the weights that ship for this config.
+        mpp (float or None): pixel size in um/px of the images that ``DefaultPredictor`` is given,
+            which cannot state it themselves.
 
     Returns:
-        CfgNode: not frozen; the backbones and data sets that it names are registered.
+        CfgNode: not frozen; the backbones, data sets and addresses that it may name are
+        registered.
 
     Raises:
-        InputError: there is no such config, or none of the weights asked for.
+        InputError: there is no such config or key, or none of the weights asked for.
     """
     if trained:
         weights = get_weights(name)
+    given = {"MODEL.WEIGHTS": weights, "TEST.MPP": mpp}
+    words = [str(word) for item in given.items() if item[1] is not None for word in item]
     # Detectron2 takes seconds to import; names and paths must not.
     from steatosis_d2.config import load_config
+    from steatosis_d2.model_zoo import addresses  # noqa: F401  (registers steatosis-d2://)
 
-    return load_config(name, [] if weights is None else ["MODEL.WEIGHTS", str(weights)])
+    return load_config(get_config_file(name), [*overrides, *words])

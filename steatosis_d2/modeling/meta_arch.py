@@ -1,4 +1,8 @@
-"""Mask R-CNN that brings images to the scale and contrast it was trained at."""
+"""Mask R-CNN that brings images to the scale and contrast it was trained at, and runs fast."""
+
+import copy
+import logging
+from typing import Any
 
 import torch
 from detectron2.config import configurable
@@ -8,15 +12,22 @@ from torch.nn import functional
 
 from steatosis_d2.data.contrast import stretch_contrast
 from steatosis_d2.data.dense_labels import UNKNOWN
-from steatosis_d2.data.scale import input_scale
+from steatosis_d2.data.input_scale import input_scale
+from steatosis_d2.modeling.acceleration import accelerate, choose_precision
 from steatosis_d2.modeling.borders import mirror_into_padding
 from steatosis_d2.modeling.dense_branch import DENSE, build_dense_branch
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mirroring import VIEWS, average_views, mirror_boxes, mirror_image
+from steatosis_d2.modeling.quantization import cpu_has_int8, read_feature_ranges
+
+logger = logging.getLogger(__name__)
 
 # Lowest score in one view that still counts for the mean over the views: Detectron2's own default
 # of SCORE_THRESH_TEST, far below any threshold in use.
 MIN_VIEW_SCORE = 0.05
+# What users of Detectron2 change on a model at hand, and its fast copy has to follow.
+SETTINGS = ("scale", "mpp", "test_mpp", "stretch", "views", "mirror_borders")
+BOX_SETTINGS = ("test_score_thresh", "test_nms_thresh", "test_topk_per_image", "branch_weight")
 
 
 @META_ARCH_REGISTRY.register()
@@ -30,17 +41,37 @@ class ScaledInputRCNN(GeneralizedRCNN):
     and whole slides. The same holds for an image's contrast, where ``INPUT.STRETCH`` asks for it.
     An input may state its pixel size as ``mpp`` (um/px). Results come back in px of the image
     that was given. With ``TEST.VIEWS`` they are the mean over the image and its mirror images.
+
+    At test, without gradients, a copy of the network that is rebuilt for speed does the work, in
+    the precision that ``TEST.PRECISION`` says: so all ways to use it find the same, to the bit.
     """
 
     @configurable
-    def __init__(self, *, scale, mpp, stretch, n_views, mirror_borders, dense_branch, **kwargs):
+    def __init__(
+        self,
+        *,
+        scale,
+        mpp,
+        test_mpp,
+        stretch,
+        n_views,
+        precision,
+        weights,
+        mirror_borders,
+        dense_branch,
+        **kwargs,
+    ):
         """
         Args:
             scale (float): factor where an input's pixel size is unknown.
             mpp (float): pixel size in um/px to resize the others to; 0 means none.
+            test_mpp (float): um/px of inputs at test that state none; 0 means unknown.
             stretch (tuple[float, float]): percentiles, as for
                 :func:`steatosis_d2.data.contrast.stretch_contrast`; empty for none.
             n_views (int): how many of the four of :data:`~.mirroring.VIEWS` are averaged.
+            precision (str): of the fast copy, ``auto`` or the name of a ``torch.dtype``.
+            weights (str): where the weights are loaded from: the ranges of the network's features
+                are looked for there.
             mirror_borders (bool): whether padding holds the mirrored image, in place of zeros.
             dense_branch (nn.Module or None): as :class:`~.dense_branch.DenseBranch`, whose
                 opinion the heads get beside the features.
@@ -49,10 +80,16 @@ class ScaledInputRCNN(GeneralizedRCNN):
         super().__init__(**kwargs)
         self.scale = scale
         self.mpp = mpp
+        self.test_mpp = test_mpp
         self.stretch = stretch
         self.views = VIEWS[:n_views]
         self.mirror_borders = mirror_borders
         self.dense_branch = dense_branch
+        self.precision = precision
+        self.precision_name = "float32"
+        self._weights = weights
+        self._fast_copy: Any = None
+        self.register_load_state_dict_pre_hook(lambda *_: self._forget_fast_copy())
 
     @classmethod
     def from_config(cls, cfg):
@@ -61,10 +98,13 @@ class ScaledInputRCNN(GeneralizedRCNN):
             **parts,
             "scale": cfg.INPUT.SCALE,
             "mpp": cfg.INPUT.MPP,
+            "test_mpp": cfg.TEST.MPP,
             "stretch": cfg.INPUT.STRETCH,
             "n_views": cfg.TEST.VIEWS,
             "mirror_borders": cfg.INPUT.MIRROR_BORDERS,
             "dense_branch": build_dense_branch(cfg, parts["backbone"].output_shape()),
+            "precision": cfg.TEST.PRECISION,
+            "weights": cfg.MODEL.WEIGHTS,
         }
 
     def preprocess_image(self, batched_inputs):
@@ -90,8 +130,59 @@ class ScaledInputRCNN(GeneralizedRCNN):
         dense_losses = self.dense_branch.losses(self.dense_branch(features), labels.tensor)
         return proposal_losses | detector_losses | dense_losses
 
+    @property
+    def fast_copy(self):
+        """
+        This network rebuilt for speed (ScaledInputRCNN): the same, up to rounding.
+
+        It is made when it is first asked for, and anew whenever the weights may have changed:
+        after they were loaded or moved, and after ``train()`` or ``eval()``.
+        """
+        if self._fast_copy is None:
+            # Past nn.Module, which would take the copy for a part of this network.
+            object.__setattr__(self, "_fast_copy", self._build_fast_copy())
+        fast = self._fast_copy
+        for name in SETTINGS:
+            setattr(fast, name, getattr(self, name))
+        for name in BOX_SETTINGS:
+            if hasattr(self.roi_heads.box_predictor, name):  # not in a cascade
+                value = getattr(self.roi_heads.box_predictor, name)
+                setattr(fast.roi_heads.box_predictor, name, value)
+        return fast
+
+    def _build_fast_copy(self):
+        device, is_auto = self.device, self.precision == "auto"
+        precision = choose_precision(device) if is_auto else getattr(torch, self.precision)
+        name, ranges = str(precision).removeprefix("torch."), None
+        if is_auto and device.type == "cpu" and cpu_has_int8():
+            ranges = read_feature_ranges(self._weights, self)
+        if ranges is not None:
+            name = f"int8 and {name}"
+        logger.info("The network runs on %s in %s.", device, name)
+        fast = accelerate(copy.deepcopy(self).eval(), precision=precision, ranges=ranges)
+        fast.precision_name = name
+        object.__setattr__(fast, "_fast_copy", fast)  # it needs none but itself
+        return fast
+
+    def _forget_fast_copy(self):
+        object.__setattr__(self, "_fast_copy", None)
+
+    def train(self, mode=True):
+        """As ``nn.Module.train``; what it changes, the fast copy does not know."""
+        self._forget_fast_copy()
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        self._forget_fast_copy()
+        return super()._apply(*args, **kwargs)
+
     def inference(self, batched_inputs, detected_instances=None, do_postprocess=True):
         """As ``GeneralizedRCNN.inference``; given boxes are in px of the resized image."""
+        network = self if torch.is_grad_enabled() else self.fast_copy
+        return network._infer(batched_inputs, detected_instances, do_postprocess)
+
+    def _infer(self, batched_inputs, detected_instances, do_postprocess):
+        """The work of :meth:`inference`, by this network itself."""
         prepared = [self._prepare_input(image_input) for image_input in batched_inputs]
         if detected_instances is None and len(self.views) > 1:
             images, features, detected_instances = self._detect_in_views(prepared)
@@ -158,7 +249,8 @@ class ScaledInputRCNN(GeneralizedRCNN):
     def _prepare_input(self, image_input):
         image = stretch_contrast(image_input["image"], self.stretch)
         height, width = image.shape[-2:]
-        scale = input_scale(image_input.get("mpp"), scale=self.scale, network_mpp=self.mpp)
+        image_mpp = image_input.get("mpp") or self.test_mpp
+        scale = input_scale(image_mpp, scale=self.scale, network_mpp=self.mpp)
         size = [max(1, round(side * scale)) for side in (height, width)]
         if size != [height, width]:
             image = functional.interpolate(

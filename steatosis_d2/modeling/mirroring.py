@@ -59,7 +59,7 @@ def average_views(detections, *, score_threshold, nms_threshold, at_most):
         detections (list[Instances]): of one image, one for each view, in the frame of the image,
             down to scores much lower than the threshold; with ``pred_boxes``, ``scores`` and
             ``pred_classes``.
-        score_threshold (float): a mean must be greater to be kept.
+        score_threshold (float): lowest mean that is kept.
         nms_threshold (float): IoU from which a box suppresses others.
         at_most (int): the number that is kept, the most confident.
 
@@ -74,7 +74,7 @@ def average_views(detections, *, score_threshold, nms_threshold, at_most):
         [average_of(together[chunk], detections) for chunk in kept.split(BOXES_AT_A_TIME)]
     )
     order = averaged.scores.argsort(descending=True, stable=True)[:at_most]
-    return averaged[order[averaged.scores[order] > score_threshold]]
+    return averaged[order[averaged.scores[order] >= score_threshold]]
 
 
 def average_of(chosen, views):

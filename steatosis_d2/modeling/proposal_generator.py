@@ -7,11 +7,9 @@ from detectron2.modeling.proposal_generator.proposal_utils import find_top_rpn_p
 from detectron2.structures import Boxes
 from torch.nn import functional
 
+from steatosis_d2.data.coco import IGNORED_SHARE
 from steatosis_d2.data.mapper import IGNORED_CLASS
 from steatosis_d2.modeling.limits import scale_with_area
-
-# A box lies in an ignored area if most of it does, as in the evaluation.
-IGNORED_SHARE = 0.5
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()

@@ -8,16 +8,22 @@ Integer-Arithmetic-Only Inference, section 2). The stem, the deconvolution and t
 give scores, boxes and masks stay as they are.
 """
 
+import functools
 import itertools
+import logging
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from detectron2.modeling import FPN, ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, MaskRCNNConvUpsampleHead
+from detectron2.utils.file_io import PathManager
 from torch import nn
 from torch.utils.hooks import RemovableHandle
+
+logger = logging.getLogger(__name__)
 
 RANGES_KEY = "feature_ranges"  # of a checkpoint
 # Bytes from 0 to 255; weights from -127 to 127
@@ -26,14 +32,106 @@ SMALLEST_SCALE = 1e-8  # of a tensor that was zero on all calibration images
 NO_ARGUMENTS = ((), "")  # of an activation, for oneDNN
 
 
+@functools.cache
 def cpu_has_int8():
     """
-    Whether the processor multiplies bytes without loss.
+    Whether networks can compute in bytes here, found out once.
+
+    It takes a processor with VNNI (without it sums of two products overflow 16 bits), and
+    operators of torch that are not part of its public interface. A release without them, or in
+    which they give something else, is found by a known case, and said in the log.
 
     Returns:
-        bool: True with VNNI; without it sums of two products overflow 16 bits.
+        bool: False where the network has to compute in bfloat16 or float32.
     """
-    return torch.cpu._is_vnni_supported()
+    try:
+        if not torch.cpu._is_vnni_supported():
+            return False
+        is_right = _solve_known_cases()
+    except Exception as error:  # what is missing, and how that shows, depends on the release
+        logger.warning(
+            "torch %s has no 8-bit operators that fit (%s); the network runs in floating point, "
+            "a little slower.",
+            torch.__version__,
+            str(error).splitlines()[0],
+        )
+        return False
+    if not is_right:
+        logger.warning(
+            "the 8-bit operators of torch %s give wrong results here; the network runs in "
+            "floating point, a little slower.",
+            torch.__version__,
+        )
+    return is_right
+
+
+def _solve_known_cases():
+    """Whether a layer of each kind gives what the same layer gives in float32, to rounding."""
+    generator = torch.Generator().manual_seed(0)
+    scale = ByteScale.covering(-1.0, 1.0)
+    image = torch.rand(1, 16, 6, 6, generator=generator) * 2 - 1
+    image = image.contiguous(memory_format=torch.channels_last)
+    added = torch.rand(1, 16, 6, 6, generator=generator) * 2 - 1
+    added = added.contiguous(memory_format=torch.channels_last)
+    wide = nn.Conv2d(16, 16, 3, padding=1)
+    narrow = nn.Conv2d(16, 16, 1)
+    linear = nn.Linear(16, 16)
+    for layer in (wide, narrow, linear):
+        for parameter in layer.parameters():
+            with torch.no_grad():
+                parameter.copy_(torch.rand(parameter.shape, generator=generator) - 0.5)
+    rows = image[0, :, 0].T.contiguous()
+    with torch.no_grad():
+        cases = [
+            (wide, image, None, wide(image)),
+            (narrow, image, None, narrow(image)),
+            (narrow, image, added, narrow(image) + added),
+            (linear, rows, None, linear(rows)),
+        ]
+        return all(
+            _compute_in_bytes(layer, tensor, summand, scale).sub(expected.relu()).abs().max()
+            < 0.02 * expected.abs().max()
+            for layer, tensor, summand, expected in cases
+        )
+
+
+def _compute_in_bytes(layer, tensor, summand, scale):
+    quantized = QuantizedLayer(layer, scale, output=None, relu=True, precision=torch.float32)
+    if summand is None:
+        return quantized(tensor)
+    # A summand comes with bytes as output: the range covers what the known case gives.
+    output = ByteScale.covering(0.0, 8.0)
+    quantized = QuantizedLayer(layer, scale, output=output, relu=True, precision=torch.float32)
+    result = quantized(tensor, added=(scale.to_bytes(summand), scale))
+    return (result.float() - output.zero_point) * output.scale
+
+
+def read_feature_ranges(path, model):
+    """
+    The ranges that a checkpoint notes of its features, for the network that has its weights.
+
+    Args:
+        path (str): the checkpoint; any file, address, or nothing.
+        model (nn.Module): the network.
+
+    Returns:
+        dict[str, list[float]] or None: None where the checkpoint notes none, or the network's
+        weights are others by now, for instance since it was trained further.
+    """
+    if not str(path).partition("?")[0].endswith((".pth", ".yaml")):  # or steatosis-d2://x.yaml
+        return None
+    local_path = Path(PathManager.get_local_path(str(path)))
+    if not local_path.is_file():
+        return None
+    checkpoint = torch.load(local_path, map_location="cpu", weights_only=True)
+    weights, ranges = checkpoint.get("model"), checkpoint.get(RANGES_KEY)
+    if not isinstance(ranges, dict) or not isinstance(weights, dict):
+        return None
+    state = model.state_dict()
+    are_same = state.keys() <= weights.keys() and all(
+        torch.equal(tensor.cpu(), weights[name].to(tensor.dtype)) for name, tensor in state.items()
+    )
+    return ranges if are_same else None
 
 
 def can_quantize(model):

@@ -1,5 +1,6 @@
 """Heads for images with hundreds of small instances."""
 
+import numpy as np
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
@@ -100,7 +101,7 @@ def with_larger_boxes(instances, factor):
 
 class OutputLayers(FastRCNNOutputLayers):
     """
-    Detectron2's ``FastRCNNOutputLayers`` with that cap.
+    Detectron2's ``FastRCNNOutputLayers`` with that cap, and scores equal to the threshold.
 
     Attributes:
         branch_weight (float): of the dense branch in the scores, as for
@@ -133,7 +134,8 @@ class OutputLayers(FastRCNNOutputLayers):
             boxes,
             scores,
             image_sizes,
-            score_threshold,
+            # Detectron2 keeps what is greater than this
+            np.nextafter(np.float32(score_threshold), np.float32(-1)),
             self.test_nms_thresh,
             scale_with_area(self.test_topk_per_image, image_sizes),
         )
@@ -144,7 +146,7 @@ class OutputLayers(FastRCNNOutputLayers):
         boxes = boxes.view(len(boxes), -1, 4).expand(-1, self.num_classes, 4)
         for number in range(self.num_classes):
             # The branch gives 1 at most
-            chosen = scores[:, number] ** (1 - self.branch_weight) > score_threshold
+            chosen = scores[:, number] ** (1 - self.branch_weight) >= score_threshold
             tempered[chosen, number] = temper_scores(
                 scores[chosen, number],
                 boxes[chosen, number],

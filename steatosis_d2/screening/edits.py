@@ -6,8 +6,8 @@ import shapely
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from steatosis_d2.masks import decode_crop, encode_crop
-from steatosis_d2.polygons import fill_geometry
+from steatosis_d2.instances.outlines import fill_geometry
+from steatosis_d2.instances.rle import decode_crop, encode_crop
 
 # A line across a ragged outline cuts off single pixels as well; nobody means these as objects.
 _LEAST_SHARE = 0.02
@@ -90,7 +90,7 @@ def close_outline(points_xy):
     return shapely.union_all(shapely.polygonize([lines]))
 
 
-def fill_outline(geometry, *, height, width):
+def encode_geometry(geometry, *, height, width):
     """
     The pixels of an image whose centres an outline encloses.
 

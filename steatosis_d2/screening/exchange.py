@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from steatosis_d2.errors import InputError
-from steatosis_d2.geojson import (
+from steatosis_d2.instances.geojson import (
     detection_feature,
     open_feature_collection,
     read_features,
     read_number,
 )
-from steatosis_d2.overlay import DROPPED_RGB, PREDICTED_RGB
-from steatosis_d2.polygons import trace_outlines
-from steatosis_d2.screening.edits import fill_outline
+from steatosis_d2.instances.outlines import trace_outlines
+from steatosis_d2.report.overlay import DROPPED_RGB, PREDICTED_RGB
+from steatosis_d2.screening.edits import encode_geometry
 from steatosis_d2.screening.labels import ACCEPTED, REJECTED, Label
 
 # What can happen to a label, in the order of a report.
@@ -196,7 +196,7 @@ def _read_objects(path, category, size):
     objects, remarks = [], []
     for number, feature in enumerate(read_features(path), 1):
         name = f"object number {number}"
-        rle = fill_outline(feature.geometry, **size)
+        rle = encode_geometry(feature.geometry, **size)
         if rle is None:
             remarks.append(f"{name} encloses no pixel of the image; left out")
             continue

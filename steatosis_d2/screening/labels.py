@@ -9,8 +9,8 @@ from pycocotools import mask as coco_mask
 
 from steatosis_d2.data.coco import DROPLET, read_coco
 from steatosis_d2.errors import InputError
-from steatosis_d2.instance import Instance
-from steatosis_d2.masks import as_sound_rle, decode_crop
+from steatosis_d2.instances.instance import Instance
+from steatosis_d2.instances.rle import as_sound_rle, decode_crop
 
 logger = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steatosis_d2.evaluation.evaluate import MATCH_IOU, leave_out_ignored
+from steatosis_d2.evaluation.figures import MATCH_IOU, leave_out_ignored
 from steatosis_d2.evaluation.matching import match_instances, sparse_iou
 
 
@@ -44,7 +44,7 @@ def rank_images(pairs):
 
     Args:
         pairs (list[ImagePair]): labels as truths, from
-            :func:`~steatosis_d2.evaluation.pairing.pair_images`; predictions that lie mostly in
+            :func:`~steatosis_d2.evaluation.image_pairs.pair_images`; predictions that lie mostly in
             an area to ignore count for nothing.
 
     Returns:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.errors import InputError
-from steatosis_d2.screening.screening import Conflict, Unusable
+from steatosis_d2.screening.session import Conflict, Unusable
 
 _PAGE = resources.files(__package__) / "page"
 _ASSETS = {"page.js": "text/javascript", "page.css": "text/css"}
@@ -159,7 +159,7 @@ def read_asset(name: str) -> Response:
 
 
 @router.get("/api/images")
-def list_images(request: Request, reviewer: Annotated[Reviewer, Query()]) -> dict:
+def get_images(request: Request, reviewer: Annotated[Reviewer, Query()]) -> dict:
     screening = request.app.state.screening
     return {
         "images": screening.list_images(reviewer),

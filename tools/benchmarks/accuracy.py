@@ -7,9 +7,10 @@ from steatosis_d2.data.images import read_image_rgb
 
 def measure_accuracy(options):
     """COCO AP on the config's test sets, with the user's weights."""
-    from steatosis_d2.config import load_config
+    from steatosis_d2.model_zoo import get_config
 
-    cfg = load_config(options.config_file, ["MODEL.WEIGHTS", str(options.weights)])
+    cfg = get_config(options.config_file, weights=str(options.weights))
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = cfg.TEST.SCORE_FLOOR
     return [figure for name in cfg.DATASETS.TEST for figure in measure_dataset(cfg, name)]
 
 
@@ -31,18 +32,19 @@ def measure_dataset(cfg, name):
 def segment_as_detectron2(cfg, records):
     """Image id, run-length code and score of each object, from the network as it was trained."""
     import torch
+    from detectron2.engine import DefaultPredictor
 
     from steatosis_d2.data.mapper import InstanceMapper
-    from steatosis_d2.evaluation.evaluator import encode_instances
-    from steatosis_d2.inference.predictor import load_model
+    from steatosis_d2.evaluation.detectron2_evaluator import encode_detections
 
-    model, _ = load_model(cfg, score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+    model = DefaultPredictor(cfg).model
     mapper = InstanceMapper(cfg, is_train=False)
-    with torch.inference_mode():
+    # With gradients the network itself computes, not its fast copy
+    with torch.enable_grad():
         return [
             (record["image_id"], rle, score)
             for record in records
-            for rle, score in encode_instances(model([mapper(record)])[0]["instances"])
+            for rle, score in encode_detections(model([mapper(record)])[0]["instances"])
             if rle is not None
         ]
 
@@ -51,7 +53,7 @@ def segment(cfg, records):
     """The same from the fast predictor."""
     from steatosis_d2.inference.predictor import MaskRCNNPredictor
 
-    predictor = MaskRCNNPredictor(cfg, score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST)
+    predictor = MaskRCNNPredictor(cfg, score_threshold=cfg.TEST.SCORE_FLOOR)
     found = []
     for record in records:
         image_rgb = read_image_rgb(record["file_name"])
@@ -62,8 +64,8 @@ def segment(cfg, records):
 
 def compute_ap(truth, found):
     """COCO AP of what was found in all images."""
-    from steatosis_d2.evaluation.evaluate import evaluate_pairs
-    from steatosis_d2.evaluation.pairing import pair_images
+    from steatosis_d2.evaluation.figures import evaluate_pairs
+    from steatosis_d2.evaluation.image_pairs import pair_images
 
     annotations = [
         annotation_record(number, image_id, rle, score=score)

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from steatosis_d2.data.coco import annotation_record, image_record
-from steatosis_d2.masks import encode_crop
+from steatosis_d2.instances.rle import encode_crop
 
 
 def draw_tissue(side_px, *, droplets):

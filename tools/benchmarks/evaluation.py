@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.drawn import coco_content, draw_disks, random_disks
 from benchmarks.figures import Figure, peak_memory_gb
 from steatosis_d2.files import write_json
-from steatosis_d2.masks import decode_mask
+from steatosis_d2.instances.rle import decode_mask
 
 LARGE_TILE_PX = 8192
 LARGE_TILE_INSTANCES = 10_000
@@ -23,8 +23,8 @@ INFERRED_IMAGES = 6  # inference is slow, and its time varies little
 
 def measure_large_tile(_):
     """Every figure of one tile as large as they come, from the content of two COCO files."""
-    from steatosis_d2.evaluation.evaluate import evaluate_pairs
-    from steatosis_d2.evaluation.pairing import pair_images
+    from steatosis_d2.evaluation.figures import evaluate_pairs
+    from steatosis_d2.evaluation.image_pairs import pair_images
 
     rng = np.random.default_rng(0)
     number, side = LARGE_TILE_INSTANCES, LARGE_TILE_PX
@@ -49,9 +49,9 @@ def measure_validation(_):
     import torch
     from detectron2.modeling import build_model
 
-    from steatosis_d2.config import load_config
+    from steatosis_d2.model_zoo import get_config
 
-    cfg = load_config("nucleus/mask_rcnn_R_50_FPN.yaml")
+    cfg = get_config("nucleus/mask_rcnn_R_50_FPN.yaml")
     side, rng = NUCLEUS_IMAGE_PX, np.random.default_rng(0)
     model = build_model(cfg).eval()
     start = time.perf_counter()
@@ -81,7 +81,7 @@ def time_evaluation(rng, *, predictions_per_image):
     from detectron2.data import MetadataCatalog
     from detectron2.structures import Instances
 
-    from steatosis_d2.evaluation.evaluator import SteatosisEvaluator
+    from steatosis_d2.evaluation.detectron2_evaluator import SteatosisEvaluator
 
     side = NUCLEUS_IMAGE_PX
     images = [draw_disks(*random_disks(rng, NUCLEI_PER_IMAGE, side), side)] * VALIDATION_IMAGES

@@ -62,7 +62,7 @@ def draw_predictions():
 
 def encode_by_crops(masks, boxes):
     """This project's way."""
-    from steatosis_d2.masks import encode_crop
+    from steatosis_d2.instances.rle import encode_crop
     from steatosis_d2.modeling.mask_crops import paste_crops
 
     crops = paste_crops(masks, boxes, height=TILE_PX, width=TILE_PX)

@@ -109,8 +109,8 @@ def prepare_config(folder, image_rgb):
     import torch
     from detectron2.modeling import build_model
 
-    from steatosis_d2.config import load_config
-    from steatosis_d2.inference.calibration import measure_feature_ranges
+    from steatosis_d2.inference.feature_ranges import measure_feature_ranges
+    from steatosis_d2.model_zoo import get_config
     from steatosis_d2.modeling.quantization import RANGES_KEY
 
     overrides = {
@@ -124,7 +124,7 @@ def prepare_config(folder, image_rgb):
         "TEST.DETECTIONS_PER_IMAGE": DETECTIONS,
     }
     words = [str(word) for item in overrides.items() for word in item]
-    cfg = load_config("liver/mask_rcnn_R_50_FPN.yaml", words)
+    cfg = get_config("liver/mask_rcnn_R_50_FPN.yaml", words)
     torch.manual_seed(0)
     model = build_model(cfg)
     pixels = torch.from_numpy(image_rgb[:, :, ::-1].transpose(2, 0, 1).copy())
@@ -152,11 +152,11 @@ def build_contender(name, cfg, image_rgb):
         return build_torchvision(cfg, pixels), None
     if name == "starter":
         starter = MaskRCNNChoice()()
-        return functools.partial(starter, [image_rgb], mpp=STARTER_MPP), starter.model
-    precision = getattr(torch, FLOATING[name]) if name in FLOATING else None
+        return functools.partial(starter, [image_rgb], mpp=STARTER_MPP), starter.network
+    cfg.TEST.PRECISION = FLOATING.get(name, "auto")
     tiles = [image_rgb] * (BATCH if name == "ours in batches" else 1)
-    ours = MaskRCNNPredictor(cfg, score_threshold=0.0, batch_size=len(tiles), precision=precision)
-    return functools.partial(ours, tiles, mpp=None), ours.model
+    ours = MaskRCNNPredictor(cfg, score_threshold=0.0, batch_size=len(tiles))
+    return functools.partial(ours, tiles, mpp=None), ours.network
 
 
 def measure_reading(folder, image_rgb, options):

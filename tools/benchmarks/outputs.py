@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import Figure, peak_memory_gb, run_alone
-from steatosis_d2.geojson import detection_feature, open_feature_collection
 from steatosis_d2.inference.outputs import write_run_outputs, write_slide_outputs
-from steatosis_d2.inference.pyramid import WHITE, Slide
-from steatosis_d2.inference.tissue import TissueMask
-from steatosis_d2.instance import Instance
-from steatosis_d2.morphology import measure_instances
-from steatosis_d2.polygons import trace_outlines
+from steatosis_d2.instances.geojson import detection_feature, open_feature_collection
+from steatosis_d2.instances.instance import Instance
+from steatosis_d2.instances.outlines import trace_outlines
+from steatosis_d2.measurement.morphology import measure_instances
+from steatosis_d2.slides.pyramid import WHITE, Slide
+from steatosis_d2.slides.tissue import TissueMask
 
 MPP = 0.25
 # As many and as large as in the steatotic tiles of Guo et al.: about 150 a megapixel, 8 um wide.

@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.figures import Figure, peak_memory_gb, run_alone
+from benchmarks.virtual_slide import ColorModel, DiskSlide
 from steatosis_d2.data.synthetic import Anatomy, SyntheticLiver
-from steatosis_d2.inference import engine
+from steatosis_d2.inference import pipeline
 from steatosis_d2.inference.models import ClumpSplitChoice, MaskRCNNChoice
 from steatosis_d2.inference.outputs import write_run_outputs, write_slide_outputs
+from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import SlideInput, Tiling
-from steatosis_d2.inference.pyramid import Slide
-from steatosis_d2.inference.pyramid_writer import write_pyramid
-from steatosis_d2.inference.slide import open_slide
 from steatosis_d2.inference.slide_run import prepare_folder
 from steatosis_d2.inference.tiles import plan_tiles
-from steatosis_d2.inference.virtual import ColorModel, DiskSlide
-from steatosis_d2.parallel import open_executor
+from steatosis_d2.slides.pyramid import Slide
+from steatosis_d2.slides.pyramid_writer import write_pyramid
+from steatosis_d2.slides.slide import open_slide
 
 SMALL_SIDE_PX, LARGE_SIDE_PX = 10_000, 40_000
 # The slide of the simulation: 36% of it tissue, the rest glass around it.
@@ -132,10 +132,10 @@ def segment_slide(path, make_model, outputs, *, tiling=None, report=lambda progr
     item = SlideInput(path, path.name, path.stem)
     journals = outputs.folder / ".segment"
     with open_executor() as executor:
-        facts = engine.describe_model(make_model)
+        facts = pipeline.describe_model(make_model)
         prepare_folder(journals, {}, resume=False)
         start, core_start = time.perf_counter(), time.process_time()
-        faults = engine.segment_slides(
+        faults = pipeline.segment_slides(
             [item],
             make_model=make_model,
             facts=facts,
@@ -336,8 +336,8 @@ def simulate(side_px, glass_px):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "virtual")
         path.write_text("stands in for the file, which the journal asks for\n")
-        # The engine opens slides by path; this one exists while it is looked at, and no longer.
-        engine.open_slide = functools.partial(open_disks, side_px=side_px, glass_px=glass_px)
+        # The pipeline opens slides by path; this one exists while it is looked at, and no longer.
+        pipeline.open_slide = functools.partial(open_disks, side_px=side_px, glass_px=glass_px)
         outputs = Comparison(Path(folder))
         return segment_slide(path, ColorModel, outputs, report=show_progress)
 

@@ -21,10 +21,10 @@ def measure_training(options):
     import torch
     from detectron2.data import DatasetMapper
 
-    from steatosis_d2.config import load_config
     from steatosis_d2.data.mapper import InstanceMapper
+    from steatosis_d2.model_zoo import get_config
 
-    cfg = load_config("liver/starter.yaml", ["MODEL.WEIGHTS", ""])
+    cfg = get_config("liver/starter.yaml", ["MODEL.WEIGHTS", ""])
     with tempfile.TemporaryDirectory() as folder:
         record = write_record(Path(folder))
         ours = InstanceMapper(cfg, is_train=True)

@@ -1,12 +1,12 @@
 """Synthetic H&E-stained liver whose fat droplets are known exactly."""
 
 from steatosis_d2.data.synthetic.layout import Anatomy
-from steatosis_d2.data.synthetic.liver import MPP_RANGE, RenderedWindow, SyntheticLiver
+from steatosis_d2.data.synthetic.liver import DRAWABLE_MPP, RenderedWindow, SyntheticLiver
 from steatosis_d2.data.synthetic.look import Look
 from steatosis_d2.data.synthetic.variety import add_structures, random_liver, random_look
 
 __all__ = [
-    "MPP_RANGE",
+    "DRAWABLE_MPP",
     "Anatomy",
     "Look",
     "RenderedWindow",

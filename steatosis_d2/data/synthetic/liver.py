@@ -17,7 +17,7 @@ from steatosis_d2.data.synthetic.layout import Anatomy, Frame
 from steatosis_d2.data.synthetic.look import Look, draw_ground, draw_stains, expose
 
 PAD_UM = 8.0  # a nucleus (6 um at most) and the blur (2 um) reach no farther
-MPP_RANGE = (0.05, 4.0)
+DRAWABLE_MPP = (0.05, 4.0)
 PIECE_PX = 1024  # larger windows are put together from pieces, to bound the memory
 
 
@@ -68,7 +68,7 @@ class SyntheticLiver:
     mpp: float = 0.5
 
     def __post_init__(self):
-        finest, coarsest = MPP_RANGE
+        finest, coarsest = DRAWABLE_MPP
         if not finest <= self.mpp <= coarsest:
             raise ValueError(f"mpp is {self.mpp}; expected um/px from {finest} to {coarsest}.")
 

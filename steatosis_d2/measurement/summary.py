@@ -1,0 +1,178 @@
+"""What a table of instances says of its slide: one row of ``summary.csv``."""
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from steatosis_d2.data.coco import DROPLET, NUCLEUS
+from steatosis_d2.files import replace_when_done
+from steatosis_d2.measurement.filters import select_kept
+from steatosis_d2.measurement.morphology import measure_instances, measure_nearest
+
+# The disk of 100 um2, from which on Marti-Aguado et al. call a droplet large (European Radiology
+# 2025, doi:10.1007/s00330-025-11919-0). Pathologists' own criterion, a droplet that fills more
+# than half of its cell, cannot be told from droplets alone.
+MACRO_DIAMETER_UM = 11.3
+PERCENTILES = (5, 10, 25, 75, 90, 95)
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a category is called: in a title, one of it, several, and what their area is."""
+
+    title: str
+    singular: str
+    plural: str
+    area: str
+
+
+TERMS = {
+    DROPLET: Terms("Fat droplets", "droplet", "droplets", "fat"),
+    NUCLEUS: Terms("Nuclei", "nucleus", "nuclei", "nucleus"),
+}
+
+
+def summarise(
+    table, *, category, file_name, shape_px, mpp, tissue_area_px, macro_diameter_um, calibration
+):
+    """
+    Summarise one input. What a filter dropped is counted, and left out of everything else.
+
+    Args:
+        table (pandas.DataFrame): from :func:`~.morphology.measure_instances`, with a
+            column ``dropped_by``.
+        category (str): ``droplet`` or ``nucleus``; its terms are in the columns' names.
+        file_name (str): the input.
+        shape_px (tuple[int, int]): height and width of the input.
+        mpp (float or None): its pixel size in um/px.
+        tissue_area_px (float): area of its tissue.
+        macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
+        calibration (GradeCalibration or None): for a grade.
+
+    Returns:
+        dict: the same keys for every input; None where something is not defined, such as what is
+        in um without a pixel size, or a percentage of no tissue.
+    """
+    terms = TERMS[category]
+    kept = select_kept(table)
+    area_px = kept["area_px"] if mpp is None else kept["area_um2"] / mpp**2
+    mm2 = None if mpp is None else (mpp / 1000) ** 2
+    covered_px = float(area_px.sum())
+    percent = _ratio(100 * covered_px, tissue_area_px)
+    reasons = Counter(table["dropped_by"][table["dropped_by"] != ""])
+    row = {
+        "file": file_name,
+        "fault": None,
+        "width_px": shape_px[1],
+        "height_px": shape_px[0],
+        "mpp": mpp,
+        "tissue_area_mm2": _times(tissue_area_px, mm2),
+        "tissue_area_px": tissue_area_px,
+        f"{terms.area}_area_mm2": _times(covered_px, mm2),
+        f"{terms.area}_area_px": covered_px,
+        f"{terms.area}_area_percent": percent,
+        terms.plural: len(kept),
+        f"{terms.plural}_per_mm2": mm2 and _ratio(len(kept), tissue_area_px * mm2),
+        f"{terms.plural}_per_megapixel": _ratio(len(kept), tissue_area_px / 1e6),
+        **_summarise_lengths(kept, mpp),
+        **(_summarise_macrovesicular(kept, mpp, macro_diameter_um) if category == DROPLET else {}),
+        "truncated": int(kept["truncated"].sum()),
+        "dropped": len(table) - len(kept),
+        "dropped_by": "; ".join(f"{rule}: {n}" for rule, n in sorted(reasons.items())),
+        "grade": None if calibration is None or percent is None else calibration.grade(percent),
+        "grade_calibration": calibration and calibration.name,
+    }
+    return {name: _shorten(value) for name, value in row.items()}
+
+
+def fault_row(file_name, fault, *, category):
+    """The row of an input that could not be segmented: its name and what is wrong with it."""
+    return dict.fromkeys(list_columns(category)) | {"file": file_name, "fault": fault}
+
+
+def list_columns(category):
+    """Keys of every row of a category."""
+    empty = measure_instances([], mpp=None).assign(dropped_by="")
+    row = summarise(
+        empty,
+        category=category,
+        file_name="",
+        shape_px=(0, 0),
+        mpp=None,
+        tissue_area_px=0,
+        macro_diameter_um=MACRO_DIAMETER_UM,
+        calibration=None,
+    )
+    return list(row)
+
+
+def write_summary(path, rows, *, category):
+    """
+    Write ``summary.csv``, whole or not at all; what is None becomes an empty cell.
+
+    Args:
+        path (str or Path): the file to write.
+        rows (list[dict]): from :func:`summarise` and :func:`fault_row`.
+        category (str): ``droplet`` or ``nucleus``.
+    """
+    with (
+        replace_when_done(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=list_columns(category))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _summarise_lengths(kept, mpp):
+    """Diameters, and distances to the nearest other one that is kept, in um and in px."""
+    diameter_px = (
+        kept["equivalent_diameter_px"] if mpp is None else kept["equivalent_diameter_um"] / mpp
+    )
+    nearest_px = measure_nearest(kept[["centroid_x_px", "centroid_y_px"]].to_numpy())
+    nearest_px = nearest_px[np.isfinite(nearest_px)]
+    figures = {
+        "diameter_mean": _reduce(np.mean, diameter_px),
+        "diameter_median": _reduce(np.median, diameter_px),
+        **{f"diameter_p{p}": _reduce(np.percentile, diameter_px, p) for p in PERCENTILES},
+        "nearest_neighbour_mean": _reduce(np.mean, nearest_px),
+        "nearest_neighbour_median": _reduce(np.median, nearest_px),
+    }
+    in_um = {f"{name}_um": _times(value, mpp) for name, value in figures.items()}
+    return in_um | {f"{name}_px": value for name, value in figures.items()}
+
+
+def _summarise_macrovesicular(kept, mpp, macro_diameter_um):
+    figures = {
+        "macro_diameter_um": macro_diameter_um,
+        "macrovesicular_droplets": None,
+        "macrovesicular_fat_percent": None,
+        "microvesicular_fat_percent": None,
+    }
+    if mpp is not None:
+        large = kept["equivalent_diameter_um"] >= macro_diameter_um
+        share = _ratio(100 * float(kept["area_um2"][large].sum()), float(kept["area_um2"].sum()))
+        figures["macrovesicular_droplets"] = int(large.sum())
+        figures["macrovesicular_fat_percent"] = share
+        figures["microvesicular_fat_percent"] = None if share is None else 100 - share
+    return figures
+
+
+def _ratio(value, total):
+    return value / total if total else None
+
+
+def _times(value, factor):
+    return None if value is None or factor is None else value * factor
+
+
+def _reduce(function, values, *arguments):
+    values = np.asarray(values, np.float64)
+    return float(function(values, *arguments)) if values.size else None
+
+
+def _shorten(value):
+    """Six digits are more than any of these figures is good for."""
+    return float(f"{value:.6g}") if isinstance(value, float) else value
