@@ -1,5 +1,8 @@
 """Every configuration key of this project, and how a config file becomes a config."""
 
+from functools import reduce
+from operator import getitem
+
 import torch
 
 from steatosis_d2.errors import InputError
@@ -7,7 +10,7 @@ from steatosis_d2.install_detectron2 import require_detectron2
 
 require_detectron2()
 
-from detectron2.config import get_cfg  # noqa: E402
+from detectron2.config import CfgNode, get_cfg  # noqa: E402
 from yaml import YAMLError  # noqa: E402
 
 import steatosis_d2.modeling  # noqa: E402, F401  (registers what configs name)
@@ -32,6 +35,25 @@ def add_steatosis_config(cfg):
     # read: allow it only for files whose maker you trust.
     cfg.MODEL.ALLOW_PICKLE = False
 
+    # A semantic branch on the feature pyramid (tissue, fat, other white), which tempers the scores
+    # of detections. It learns from droplets' masks and what data sets say of the rest.
+    cfg.MODEL.DENSE_BRANCH = CfgNode()
+    cfg.MODEL.DENSE_BRANCH.ENABLED = False
+    cfg.MODEL.DENSE_BRANCH.NAME = "DenseBranch"
+    # Levels of the pyramid, the finest first; channels and normalisation of the layers within.
+    cfg.MODEL.DENSE_BRANCH.IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    cfg.MODEL.DENSE_BRANCH.CONVS_DIM = 64
+    cfg.MODEL.DENSE_BRANCH.NORM = "BN"
+    cfg.MODEL.DENSE_BRANCH.LOSS_WEIGHT = 2.0
+    # Weight of the branch, 0 to 1, in the geometric mean with the box head's score, for large
+    # boxes; less for those of a few of its cells. 0: no say.
+    cfg.MODEL.DENSE_BRANCH.SCORE_WEIGHT = 0.7
+
+    # SteatosisROIHeads: boxes are enlarged by this factor about their centres before the mask
+    # head sees them, in training and at test, so that a mask can reach beyond a box that is too
+    # small.
+    cfg.MODEL.ROI_MASK_HEAD.BOX_SCALE = 1.0
+
     # SteatosisRPN: IoU above which the lower-scored proposal is dropped in training;
     # NMS_THRESH holds at test.
     cfg.MODEL.RPN.NMS_THRESH_TRAIN = 0.7
@@ -45,6 +67,9 @@ def add_steatosis_config(cfg):
     # The values at these percentiles (low, high) of an image become 0 and 255, in training and, by
     # the model itself, at test: for fluorescence, which is often dark as it is stored. [] for none.
     cfg.INPUT.STRETCH = []
+    # Images are padded to a multiple of 32 px with their own mirror image, in training and at test;
+    # False: with the mean colour, as Detectron2 does.
+    cfg.INPUT.MIRROR_BORDERS = False
     # In training that factor is multiplied by one drawn from this range (min, max); the image is
     # then cropped to INPUT.CROP.SIZE, in px after resizing.
     cfg.INPUT.SCALE_JITTER = (1.0, 1.0)
@@ -53,6 +78,9 @@ def add_steatosis_config(cfg):
     cfg.INPUT.IGNORE_AREAS = True
     # Probability that a crop is drawn among those that hold the centre of an instance.
     cfg.INPUT.CROP_ON_INSTANCE = 0.0
+    # With a dense branch, and before that: the same for a vein or a duct, where the image has one
+    # and its pixel size is known.
+    cfg.INPUT.CROP_ON_OPENING = 0.0
     # One of the eight flips and quarter turns, at random: tissue has no up or left.
     cfg.INPUT.RANDOM_ORIENTATION = True
     # Turned by up to this angle either way, scaled by a factor from this range (min, max) and
@@ -149,6 +177,7 @@ def load_config(config_file, overrides=()):
 def _check_values(cfg):
     heads = cfg.MODEL.ROI_HEADS.NAME
     n_views = 4 if heads == "SteatosisROIHeads" else 1  # others detect with masks, or not at all
+    box_scale, weight = cfg.MODEL.ROI_MASK_HEAD.BOX_SCALE, cfg.MODEL.DENSE_BRANCH.SCORE_WEIGHT
     for section, key, is_sound, expected in [
         ("INPUT", "SCALE", cfg.INPUT.SCALE > 0, "a factor above 0"),
         ("INPUT", "MPP", cfg.INPUT.MPP >= 0, "um/px, or 0 for none"),
@@ -157,10 +186,13 @@ def _check_values(cfg):
         ("TEST", "MPP", cfg.TEST.MPP >= 0, "um/px, or 0 for unknown"),
         ("TEST", "PRECISION", cfg.TEST.PRECISION in PRECISIONS, ", ".join(PRECISIONS)),
         ("TEST", "VIEWS", cfg.TEST.VIEWS in range(1, n_views + 1), f"1 to {n_views} with {heads}"),
+        ("MODEL.ROI_MASK_HEAD", "BOX_SCALE", box_scale >= 1, "a factor of at least 1"),
+        ("MODEL.DENSE_BRANCH", "SCORE_WEIGHT", 0 <= weight <= 1, "0 to 1"),
         ("MODEL", "CATEGORY", cfg.MODEL.CATEGORY in (DROPLET, NUCLEUS), "droplet or nucleus"),
     ]:
         if not is_sound:
-            raise InputError(f"{section}.{key} is {cfg[section][key]}; expected {expected}.")
+            value = reduce(getitem, section.split("."), cfg)[key]
+            raise InputError(f"{section}.{key} is {value}; expected {expected}.")
 
 
 def _are_percentiles(values):

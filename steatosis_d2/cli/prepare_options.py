@@ -65,7 +65,9 @@ def build_prepare_parser(prog, description, *, dataset_name=None, source=None):
     return parser
 
 
-def prepare_published(args, *, list_samples, read, category, description, group_of=None):
+def prepare_published(
+    args, *, list_samples, read, category, description, group_of=None, incomplete=False
+):
     """
     List, split and write a published data set, as the command's options say.
 
@@ -73,7 +75,7 @@ def prepare_published(args, *, list_samples, read, category, description, group_
         args (argparse.Namespace): of :func:`build_prepare_parser` with a source.
         list_samples (callable): folder -> list of samples, from
             :mod:`steatosis_d2.data.sources`.
-        read, category, description, group_of: as for
+        read, category, description, group_of, incomplete: as for
             :func:`steatosis_d2.data.prepare.write_dataset`.
 
     Raises:
@@ -95,6 +97,7 @@ def prepare_published(args, *, list_samples, read, category, description, group_
             category=category,
             mpp=args.mpp,
             group_of=group_of,
+            incomplete=incomplete,
             description=description,
         )
 

@@ -1,9 +1,10 @@
 """
 Make a dataset of synthetic liver tiles whose fat droplets are known exactly.
 
-Of each 20 tiles one is blank glass and three are healthy: images without annotations. The
-others hold a fat fraction of 0.005 to 0.5, and each has a stain of its own. Every second tile is
-crowded with vessels, whose open lumina are the white that is taken for fat most easily. The same
+Of each 20 tiles one is blank glass and six are healthy: images without annotations. The others
+hold a fat fraction of 0.005 to 0.5, and each has a stain of its own. Every second tile is crowded
+with veins, portal tracts and bile ducts, whose open lumina are the white that is taken for fat most
+easily; three have strips of glass. The COCO files state all white that is no fat. The same
 arguments give the same files, byte for byte.
 
 examples:
@@ -13,7 +14,6 @@ examples:
 """
 
 import argparse
-import dataclasses
 import functools
 import math
 import multiprocessing
@@ -27,15 +27,15 @@ from tqdm import tqdm
 
 from steatosis_d2.cli.option_types import pixel_size_um
 from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
-from steatosis_d2.data.synthetic import DRAWABLE_MPP, random_liver
+from steatosis_d2.data.synthetic import DRAWABLE_MPP, add_structures, random_liver
 from steatosis_d2.files import replace_when_done
-from steatosis_d2.instances.rle import encode_label_image
+from steatosis_d2.instances.rle import encode_label_image, encode_mask
 
 DEFAULT_TILES = {"train": 60, "val": 12, "test": 12}
 SPLITS = tuple(DEFAULT_TILES)
 # By index, in each PERIOD tiles
-GLASS_TILES, HEALTHY_TILES, VESSEL_TILES, PERIOD = (4,), (2, 9, 15), range(1, 20, 2), 20
-CROWDED = 4.0  # vessels in a 240 um square
+GLASS_TILES, HEALTHY_TILES, VESSEL_TILES, PERIOD = (4,), (2, 7, 9, 13, 15, 18), range(1, 20, 2), 20
+GAP_TILES, GAP_SHARE = (3, 10, 15), (0.08, 0.35)
 FAT_FRACTION = (0.005, 0.5)
 BORDER_SHARE = 0.25  # of the tiles lie at the border of the tissue
 BORDER_GLASS_FRACTION = 0.3
@@ -172,16 +172,16 @@ def make_tile(plan, *, image_folder):
         image_folder (Path): where the PNG goes.
 
     Returns:
-        list[dict]: COCO RLEs of its droplets.
+        tuple: COCO RLEs of its droplets, and of all white that is no fat.
     """
     tile = draw_tile(plan)
     with replace_when_done(image_folder / plan.file_name) as temporary:
         Image.fromarray(tile.image_rgb).save(temporary)
-    return list(encode_label_image(tile.labels).values())
+    return list(encode_label_image(tile.labels).values()), encode_mask(tile.white_not_fat)
 
 
 def draw_tile(plan):
-    """The tile of a plan: glass, healthy or fatty, with few or many vessels, in its own stain."""
+    """The tile of a plan: glass, healthy or fatty, with few or many veins, in its own stain."""
     rng = np.random.default_rng([plan.seed, SPLITS.index(plan.split), plan.index])
     fat_fraction = math.exp(rng.uniform(*np.log(FAT_FRACTION)))
     glass_fraction = BORDER_GLASS_FRACTION if rng.uniform() < BORDER_SHARE else 0.0
@@ -192,9 +192,13 @@ def draw_tile(plan):
     liver = random_liver(
         rng, mpp=plan.mpp, fat_fraction=fat_fraction, glass_fraction=glass_fraction
     )
-    if plan.index % PERIOD in VESSEL_TILES:
-        anatomy = dataclasses.replace(liver.anatomy, vessel_density=CROWDED)
-        liver = dataclasses.replace(liver, anatomy=anatomy)
+    place = plan.index % PERIOD
+    liver = add_structures(
+        liver,
+        rng,
+        crowded=place in VESSEL_TILES,
+        gap_share=float(rng.uniform(*GAP_SHARE)) if place in GAP_TILES else 0.0,
+    )
     return liver.render(top=0, left=0, height=plan.size_px, width=plan.size_px)
 
 
@@ -204,7 +208,7 @@ def write_split(path, tiles, *, info):
 
     Args:
         path (Path): the file.
-        tiles (list): pairs (TilePlan, its RLEs).
+        tiles (list): pairs (TilePlan, what :func:`make_tile` gives).
         info (dict): where the dataset comes from.
 
     Returns:
@@ -212,10 +216,15 @@ def write_split(path, tiles, *, info):
     """
     images: list[dict] = []
     annotations: list[dict] = []
-    for image_id, (plan, rles) in enumerate(tiles, start=1):
+    for image_id, (plan, (rles, other_white)) in enumerate(tiles, start=1):
         images.append(
             image_record(
-                image_id, plan.file_name, height=plan.size_px, width=plan.size_px, mpp=plan.mpp
+                image_id,
+                plan.file_name,
+                height=plan.size_px,
+                width=plan.size_px,
+                mpp=plan.mpp,
+                other_white=other_white,
             )
         )
         for rle in rles:

@@ -13,15 +13,17 @@ from steatosis_d2.errors import InputError
 class ScaledInput(T.AugInput):
     """An image on its way through the augmentations, with what a crop is chosen by."""
 
-    def __init__(self, image, *, scale, boxes):
+    def __init__(self, image, *, scale, boxes, openings=()):
         """
         Args:
             image (ndarray): uint8, shape (H, W, 3), RGB.
             scale (float): factor from px of the image to px of the network's input.
             boxes (ndarray): float, shape (N, 4), XYXY in px of the image.
+            openings (ndarray): float, shape (M, 4), of white places that are no instances.
         """
         super().__init__(image, boxes=boxes)
         self.scale = scale
+        self.openings = openings
 
 
 class RandomScaledCrop(T.Augmentation):
@@ -32,7 +34,7 @@ class RandomScaledCrop(T.Augmentation):
     masks are never enlarged as a whole: four times the pixels where a tile is upsampled by two.
     """
 
-    def __init__(self, jitter, crop_px, *, on_instance=0.0):
+    def __init__(self, jitter, crop_px, *, on_instance=0.0, on_opening=0.0):
         """
         Args:
             jitter (tuple[float, float]): the input's scale is multiplied by a factor between
@@ -43,18 +45,18 @@ class RandomScaledCrop(T.Augmentation):
             on_instance (float): probability that the window is drawn among those that hold the
                 centre of one instance, each as likely as any other: a small droplet as often as
                 a large one, and fewer empty windows in lean tissue.
+            on_opening (float): probability that it is drawn among those that hold the centre of
+                an opening, where the image has one; what is left goes to ``on_instance``.
         """
         super().__init__()
         self.jitter = jitter
         self.crop_px = crop_px
         self.on_instance = on_instance
+        self.on_opening = on_opening
 
-    def get_transform(self, image, scale, boxes):
+    def get_transform(self, image, scale, boxes, openings):
         scale *= float(np.exp(self._rand_range(*np.log(self.jitter))))
-        center_rc = (None, None)
-        if len(boxes) and self._rand_range() < self.on_instance:
-            left, top, right, bottom = boxes[int(self._rand_range(len(boxes)))]
-            center_rc = ((top + bottom) / 2, (left + right) / 2)
+        center_rc = self._draw_center(boxes, openings)
         top, window_height, height = self._draw_window(0, image.shape[0], scale, center_rc[0])
         left, window_width, width = self._draw_window(1, image.shape[1], scale, center_rc[1])
         return T.TransformList(
@@ -63,6 +65,15 @@ class RandomScaledCrop(T.Augmentation):
                 LabelResize(window_height, window_width, height, width),
             ]
         )
+
+    def _draw_center(self, boxes, openings):
+        """Row and column that the window must hold, or None for each."""
+        if self.on_opening and len(openings) and self._rand_range() < self.on_opening:
+            boxes = openings
+        elif not (len(boxes) and self._rand_range() < self.on_instance):
+            return None, None
+        left, top, right, bottom = boxes[int(self._rand_range(len(boxes)))]
+        return (top + bottom) / 2, (left + right) / 2
 
     def _draw_window(self, axis, side, scale, center):
         """First px and size of a window along one axis, and its size after resizing."""
@@ -248,6 +259,7 @@ def build_train_augmentations(cfg):
         _positive_range(cfg, "SCALE_JITTER"),
         _crop_px(cfg),
         on_instance=_within(cfg, "CROP_ON_INSTANCE", 1),
+        on_opening=_within(cfg, "CROP_ON_OPENING", 1),
     )
     others = []
     if settings.RANDOM_ORIENTATION:

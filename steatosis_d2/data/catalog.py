@@ -23,8 +23,9 @@ from detectron2.data.datasets import load_coco_json  # noqa: E402
 
 COCO_PREFIX = "coco:"
 
-# What our COCO files say of an image beyond COCO: um/px, and the kind of microscopy.
-EXTRA_KEYS = ("mpp", "group")
+# What our COCO files say of an image beyond COCO: um/px, the kind of microscopy, all white that
+# is no fat (a run-length code), and whether some of its droplets are not labelled.
+EXTRA_KEYS = ("mpp", "group", "other_white", "incomplete")
 
 # name -> the command that prepares it
 PREPARED_DATASETS = {
@@ -32,6 +33,7 @@ PREPARED_DATASETS = {
     "liver_torino": "python datasets/prepare_torino.py --source DIR_OR_ZIP",
     "nucleus_bbbc038": "python datasets/prepare_bbbc038.py --source DIR_OR_ZIP",
     "liver_synthetic": "python datasets/make_synthetic_liver.py",
+    "liver_synthetic_40x": "python datasets/make_synthetic_liver.py --mpp 0.25",
 }
 
 
@@ -103,8 +105,8 @@ def load_coco_file(name, *, annotations, images, cure):
         name, annotations, images, cure: as in :func:`register_coco_file`.
 
     Returns:
-        list[dict]: Detectron2's standard data set dicts, one an image, with ``mpp`` (um/px) and
-        ``group`` where the file states them.
+        list[dict]: Detectron2's standard data set dicts, one an image, with those of
+        ``EXTRA_KEYS`` that the file states.
 
     Raises:
         InputError: the file or an image of it is missing, or the file is not sound COCO.

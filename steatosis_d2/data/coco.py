@@ -15,7 +15,18 @@ NUCLEUS = "nucleus"
 IGNORED_SHARE = 0.5
 
 
-def image_record(image_id, file_name, *, height, width, mpp=None, mpp_source=None, group=None):
+def image_record(
+    image_id,
+    file_name,
+    *,
+    height,
+    width,
+    mpp=None,
+    mpp_source=None,
+    group=None,
+    other_white=None,
+    incomplete=False,
+):
     """
     COCO record of one image.
 
@@ -27,10 +38,12 @@ def image_record(image_id, file_name, *, height, width, mpp=None, mpp_source=Non
         mpp (float or None): pixel size in um/px, where it is known.
         mpp_source (str or None): where that comes from; ``nuclei`` is an estimate.
         group (str or None): the kind of image, where a data set has several.
+        other_white (dict or None): COCO RLE of all white that is no fat, where it is known.
+        incomplete (bool): some droplets are not labelled.
 
     Returns:
-        dict: COCO ``images`` entry, with the extra keys ``mpp``, ``mpp_source`` and ``group`` where
-        they are known.
+        dict: COCO ``images`` entry, with the extra keys ``mpp``, ``mpp_source``, ``group``,
+        ``other_white`` and ``incomplete`` where they are known or true.
     """
     record = {"id": image_id, "file_name": file_name, "height": int(height), "width": int(width)}
     if mpp is not None:
@@ -39,6 +52,10 @@ def image_record(image_id, file_name, *, height, width, mpp=None, mpp_source=Non
         record["mpp_source"] = mpp_source
     if group is not None:
         record["group"] = group
+    if other_white is not None:
+        record["other_white"] = other_white
+    if incomplete:
+        record["incomplete"] = True
     return record
 
 

@@ -12,10 +12,12 @@ from steatosis_d2.data.augmentation import (
     build_train_augmentations,
 )
 from steatosis_d2.data.contrast import stretch_contrast
+from steatosis_d2.data.dense_labels import find_openings, label_pixels
 from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.data.input_scale import input_scale
 from steatosis_d2.data.label_layers import paint_layers, split_layers
 from steatosis_d2.errors import InputError
+from steatosis_d2.instances.rle import decode_mask
 
 # Of an area of which nobody said what it holds; Detectron2's heads do not train on it, either.
 IGNORED_CLASS = -1
@@ -25,9 +27,10 @@ class InstanceMapper:
     """
     Detectron2's ``DatasetMapper`` for images with hundreds of small instances.
 
-    It differs in five things: images of any kind are read right (16 bit, grey, RGBA), images of
+    It differs in six things: images of any kind are read right (16 bit, grey, RGBA), images of
     known pixel size are brought to the network's, masks are transformed all at once, boxes are
-    those of the cropped masks, and areas to ignore (``iscrowd``) reach the network.
+    those of the cropped masks, areas to ignore (``iscrowd``) reach the network, and so does what
+    its dense branch learns from, where it has one.
     """
 
     @configurable
@@ -41,6 +44,7 @@ class InstanceMapper:
         network_mpp,
         stretch=(),
         ignore_areas=True,
+        labels_pixels=False,
     ):
         """
         Args:
@@ -52,6 +56,7 @@ class InstanceMapper:
                 :func:`steatosis_d2.data.contrast.stretch_contrast`.
             ignore_areas (bool): whether crowd regions become truths of class -1; else they are
                 background, as Detectron2 has it.
+            labels_pixels (bool): whether to add ``sem_seg`` in training.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -60,6 +65,7 @@ class InstanceMapper:
         self.network_mpp = network_mpp
         self.stretch = stretch
         self.ignore_areas = ignore_areas
+        self.labels_pixels = labels_pixels
 
     @classmethod
     def from_config(cls, cfg, *, is_train):
@@ -71,6 +77,7 @@ class InstanceMapper:
             "network_mpp": cfg.INPUT.MPP,
             "stretch": cfg.INPUT.STRETCH,
             "ignore_areas": cfg.INPUT.IGNORE_AREAS,
+            "labels_pixels": cfg.MODEL.DENSE_BRANCH.ENABLED,
         }
 
     def __call__(self, record):
@@ -82,7 +89,8 @@ class InstanceMapper:
             dict: the record with ``image``, a tensor of shape (3, H, W), and in training with
             ``instances`` in place of ``annotations``: ``gt_boxes`` (tight, XYXY in px),
             ``gt_classes`` and ``gt_masks`` (bitmasks) of those with a pixel in the image; an area
-            to ignore has class -1.
+            to ignore has class -1. With ``labels_pixels`` also ``sem_seg``, int64, shape (H, W),
+            of the values in :mod:`steatosis_d2.data.dense_labels`.
 
         Raises:
             InputError: the image cannot be read, its size is not the one in the record, or a mask
@@ -98,19 +106,23 @@ class InstanceMapper:
             if not self.ignore_areas:
                 annotations = [one for one in annotations if not one.get("iscrowd")]
             layers = _paint_layers(record, annotations)
-            image, record["instances"] = self._augment(
-                image, layers, annotations, record.get("mpp")
-            )
+            pixels = None
+            if self.labels_pixels:
+                pixels = _label_pixels(record, image, layers, annotations)
+            image, truths = self._augment(image, layers, annotations, record.get("mpp"), pixels)
+            record.update(truths)
         # Detectron2's door: inside the network the channels are in its own order.
         image = image if self.image_format == "RGB" else image[:, :, ::-1]
         record["image"] = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return record
 
-    def _augment(self, image, layers, annotations, mpp):
+    def _augment(self, image, layers, annotations, mpp, pixels):
+        """The augmented image, and what is to be learnt from it, as the record's entries."""
         augmented = ScaledInput(
             image,
             scale=input_scale(mpp, scale=self.scale, network_mpp=self.network_mpp),
             boxes=_boxes_xyxy([one for one in annotations if not one.get("iscrowd")]),
+            openings=() if pixels is None else find_openings(image, pixels, mpp=mpp),
         )
         transforms = self.augmentations(augmented)
         classes = np.array(
@@ -120,7 +132,12 @@ class InstanceMapper:
         instances = _transform_instances(
             layers, classes, transforms, size=augmented.image.shape[:2]
         )
-        return augmented.image, instances
+        truths = {"instances": instances}
+        if pixels is not None:
+            # OpenCV's warps and PIL know float32
+            moved = transforms.apply_segmentation(pixels.astype(np.float32))
+            truths["sem_seg"] = torch.from_numpy(np.ascontiguousarray(moved)).long()
+        return augmented.image, truths
 
 
 def _check_size(record, image):
@@ -141,6 +158,25 @@ def _paint_layers(record, annotations):
             f"image '{record['file_name']}': {error} Prepare the data set again, with masks as "
             "run-length codes or polygons."
         ) from None
+
+
+def _label_pixels(record, image_rgb, layers, annotations):
+    """What the dense branch learns, in the frame of the image as it is in its file."""
+    is_ignored = np.array([False] + [bool(one.get("iscrowd")) for one in annotations])
+    fat, ignored = np.zeros((2, *image_rgb.shape[:2]), bool)
+    for layer in layers:
+        numbers = layer.astype(np.int64)
+        ignored |= is_ignored[numbers]
+        fat |= (numbers > 0) & ~is_ignored[numbers]
+    white = record.pop("other_white", None)
+    return label_pixels(
+        image_rgb,
+        fat=fat,
+        ignored=ignored,
+        other_white=None if white is None else decode_mask(white),
+        is_incomplete=bool(record.get("incomplete")),
+        mpp=record.get("mpp"),
+    )
 
 
 def _boxes_xyxy(annotations):

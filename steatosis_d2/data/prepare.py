@@ -37,7 +37,17 @@ def read_sample(sample, *, encode_masks, read_image=read_image_rgb):
     return image_rgb, encode_masks(sample.masks_path, height=height, width=width)
 
 
-def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, description=""):
+def write_dataset(
+    splits,
+    output,
+    *,
+    read,
+    category,
+    mpp=None,
+    group_of=None,
+    incomplete=False,
+    description="",
+):
     """
     Write ``images/<name>.png`` (8-bit RGB) and ``annotations/instances_{train,val,test}.json``.
 
@@ -52,6 +62,7 @@ def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, de
         category (str): ``droplet`` or ``nucleus``.
         mpp (float or None): pixel size in um/px, where the user knows it.
         group_of (callable or None): image_rgb -> the kind of image (str), where there are several.
+        incomplete (bool): some droplets are not labelled.
         description (str): goes into ``info`` of the COCO files.
 
     Raises:
@@ -63,7 +74,15 @@ def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, de
     faults = []
     for split in SPLITS:
         images, annotations, unreadable = _write_images(
-            splits[split], images_folder, read=read, mpp=mpp, group_of=group_of, label=split
+            splits[split],
+            images_folder,
+            read=read,
+            extras=lambda image_rgb: {
+                "mpp": mpp,
+                "group": group_of and group_of(image_rgb),
+                "incomplete": incomplete,
+            },
+            label=split,
         )
         write_coco(
             output / "annotations" / f"instances_{split}.json",
@@ -89,7 +108,7 @@ def write_dataset(splits, output, *, read, category, mpp=None, group_of=None, de
         )
 
 
-def _write_images(samples, images_folder, *, read, mpp, group_of, label):
+def _write_images(samples, images_folder, *, read, extras, label):
     images: list[dict] = []
     annotations: list[dict] = []
     faults: list[str] = []
@@ -106,8 +125,7 @@ def _write_images(samples, images_folder, *, read, mpp, group_of, label):
                 f"{sample.name}.png",
                 height=height,
                 width=width,
-                mpp=mpp,
-                group=group_of and group_of(image_rgb),
+                **extras(image_rgb),
             )
             images.append(image)
             annotations += [

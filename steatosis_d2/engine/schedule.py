@@ -14,7 +14,7 @@ from steatosis_d2.errors import InputError
 
 # What each choice trains, as the names that a parameter may begin with. The feature pyramid
 # counts as a head, as in the implementation that both papers used.
-_HEADS = ("backbone.fpn_", "proposal_generator.", "roi_heads.")
+_HEADS = ("backbone.fpn_", "proposal_generator.", "roi_heads.", "dense_branch.")
 _RESNET_STAGES = ("res5", "res4", "res3", "res2")
 TRAINABLE_PREFIXES = {
     "heads": _HEADS,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steatosis_d2.data.brightness import GLASS, TISSUE
 from steatosis_d2.labeling.contour import measure_shapes, outline_solidity
-from steatosis_d2.labeling.foreground import GLASS, TISSUE
 
 # Where the brightness is read along the outward normal of the outline, in um.
 _INSIDE_UM = (-1.5, -1.0, -0.5)

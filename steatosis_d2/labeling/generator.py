@@ -5,18 +5,18 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from steatosis_d2.instances.instance import Instance
-from steatosis_d2.labeling import splitting
-from steatosis_d2.labeling.contour import Outlines, outline_solidity, trace_regions
-from steatosis_d2.labeling.droplet_masks import fill_outline, grow_droplet
-from steatosis_d2.labeling.evidence import Scene, measure_evidence
-from steatosis_d2.labeling.foreground import (
+from steatosis_d2.data.brightness import (
     find_background,
     level_of,
     measure_saturation,
     normalise_brightness,
     open_bright,
 )
+from steatosis_d2.instances.instance import Instance
+from steatosis_d2.labeling import splitting
+from steatosis_d2.labeling.contour import Outlines, outline_solidity, trace_regions
+from steatosis_d2.labeling.droplet_masks import fill_outline, grow_droplet
+from steatosis_d2.labeling.evidence import Scene, measure_evidence
 
 # Smaller polygons have no measurable form.
 _MIN_POLYGON_AREA_PX = 4

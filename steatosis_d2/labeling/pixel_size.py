@@ -5,9 +5,9 @@ import logging
 import cv2
 import numpy as np
 
+from steatosis_d2.data.brightness import level_of, normalise_brightness
 from steatosis_d2.errors import InputError
 from steatosis_d2.labeling.contour import trace_regions
-from steatosis_d2.labeling.foreground import level_of, normalise_brightness
 from steatosis_d2.slides.slide import open_slide
 
 logger = logging.getLogger(__name__)

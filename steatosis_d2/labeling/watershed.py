@@ -7,8 +7,8 @@ from skimage.measure import regionprops
 from skimage.morphology import h_maxima
 from skimage.segmentation import expand_labels, watershed
 
+from steatosis_d2.data.brightness import level_of, normalise_brightness, open_bright
 from steatosis_d2.instances.instance import Instance
-from steatosis_d2.labeling.foreground import level_of, normalise_brightness, open_bright
 
 # Nearer to white than to tissue, for a plain threshold sees no rim: the best of 0.5 to 0.9 on the
 # tiles of Guo et al. 2019, as are the next two.

@@ -7,7 +7,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import StandardROIHeads
 from torch import nn
 
-from steatosis_d2.modeling.quantization import quantize
+from steatosis_d2.modeling.quantization import dense_branch_of, quantize
 from steatosis_d2.modeling.roi_heads import SteatosisROIHeads
 from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
 
@@ -103,8 +103,10 @@ def as_constant(tensor):
 def multiply_in(model, precision):
     """Run the layers that multiply in a precision, and what decodes their output in float32."""
     heads, rpn_head = model.roi_heads, model.proposal_generator.rpn_head
-    for module in (model.backbone, rpn_head, heads.box_head, heads.mask_head):
-        module.to(precision)
+    branch = dense_branch_of(model)
+    for module in (model.backbone, rpn_head, heads.box_head, heads.mask_head, branch):
+        if module is not None:
+            module.to(precision)
     model.backbone.register_forward_pre_hook(partial(cast_input, precision))
     for module in (rpn_head, heads.box_head, heads.mask_head.predictor):
         module.register_forward_hook(partial(cast_output, torch.float32))

@@ -7,11 +7,15 @@ from typing import Any
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.structures import BitMasks, ImageList
 from torch.nn import functional
 
 from steatosis_d2.data.contrast import stretch_contrast
+from steatosis_d2.data.dense_labels import UNKNOWN
 from steatosis_d2.data.input_scale import input_scale
 from steatosis_d2.modeling.acceleration import accelerate, choose_precision
+from steatosis_d2.modeling.borders import mirror_into_padding
+from steatosis_d2.modeling.dense_branch import DENSE, build_dense_branch
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mirroring import VIEWS, average_views, mirror_boxes, mirror_image
 from steatosis_d2.modeling.quantization import cpu_has_int8, read_feature_ranges
@@ -22,8 +26,8 @@ logger = logging.getLogger(__name__)
 # of SCORE_THRESH_TEST, far below any threshold in use.
 MIN_VIEW_SCORE = 0.05
 # What users of Detectron2 change on a model at hand, and its fast copy has to follow.
-SETTINGS = ("scale", "mpp", "test_mpp", "stretch", "views")
-BOX_SETTINGS = ("test_score_thresh", "test_nms_thresh", "test_topk_per_image")
+SETTINGS = ("scale", "mpp", "test_mpp", "stretch", "views", "mirror_borders")
+BOX_SETTINGS = ("test_score_thresh", "test_nms_thresh", "test_topk_per_image", "branch_weight")
 
 
 @META_ARCH_REGISTRY.register()
@@ -43,7 +47,20 @@ class ScaledInputRCNN(GeneralizedRCNN):
     """
 
     @configurable
-    def __init__(self, *, scale, mpp, test_mpp, stretch, n_views, precision, weights, **kwargs):
+    def __init__(
+        self,
+        *,
+        scale,
+        mpp,
+        test_mpp,
+        stretch,
+        n_views,
+        precision,
+        weights,
+        mirror_borders,
+        dense_branch,
+        **kwargs,
+    ):
         """
         Args:
             scale (float): factor where an input's pixel size is unknown.
@@ -55,6 +72,9 @@ class ScaledInputRCNN(GeneralizedRCNN):
             precision (str): of the fast copy, ``auto`` or the name of a ``torch.dtype``.
             weights (str): where the weights are loaded from: the ranges of the network's features
                 are looked for there.
+            mirror_borders (bool): whether padding holds the mirrored image, in place of zeros.
+            dense_branch (nn.Module or None): as :class:`~.dense_branch.DenseBranch`, whose
+                opinion the heads get beside the features.
             kwargs (dict): as for ``GeneralizedRCNN``.
         """
         super().__init__(**kwargs)
@@ -63,6 +83,8 @@ class ScaledInputRCNN(GeneralizedRCNN):
         self.test_mpp = test_mpp
         self.stretch = stretch
         self.views = VIEWS[:n_views]
+        self.mirror_borders = mirror_borders
+        self.dense_branch = dense_branch
         self.precision = precision
         self.precision_name = "float32"
         self._weights = weights
@@ -71,16 +93,42 @@ class ScaledInputRCNN(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg):
+        parts = super().from_config(cfg)
         return {
-            **super().from_config(cfg),
+            **parts,
             "scale": cfg.INPUT.SCALE,
             "mpp": cfg.INPUT.MPP,
             "test_mpp": cfg.TEST.MPP,
             "stretch": cfg.INPUT.STRETCH,
             "n_views": cfg.TEST.VIEWS,
+            "mirror_borders": cfg.INPUT.MIRROR_BORDERS,
+            "dense_branch": build_dense_branch(cfg, parts["backbone"].output_shape()),
             "precision": cfg.TEST.PRECISION,
             "weights": cfg.MODEL.WEIGHTS,
         }
+
+    def preprocess_image(self, batched_inputs):
+        """As ``GeneralizedRCNN.preprocess_image``; with mirrored borders where asked for."""
+        images = super().preprocess_image(batched_inputs)
+        if self.mirror_borders:
+            mirror_into_padding(images)
+        return images
+
+    def forward(self, batched_inputs):
+        """As ``GeneralizedRCNN.forward``; the dense branch learns from inputs' ``sem_seg``."""
+        if not self.training or self.dense_branch is None:
+            return super().forward(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        truths = [one["instances"].to(self.device) for one in batched_inputs]
+        proposals, proposal_losses = self.proposal_generator(images, features, truths)
+        _, detector_losses = self.roi_heads(images, features, proposals, truths)
+        labels = [self._move_to_current_device(one["sem_seg"]) for one in batched_inputs]
+        labels = ImageList.from_tensors(
+            labels, self.backbone.size_divisibility, UNKNOWN, self.backbone.padding_constraints
+        )
+        dense_losses = self.dense_branch.losses(self.dense_branch(features), labels.tensor)
+        return proposal_losses | detector_losses | dense_losses
 
     @property
     def fast_copy(self):
@@ -136,13 +184,31 @@ class ScaledInputRCNN(GeneralizedRCNN):
     def _infer(self, batched_inputs, detected_instances, do_postprocess):
         """The work of :meth:`inference`, by this network itself."""
         prepared = [self._prepare_input(image_input) for image_input in batched_inputs]
-        if detected_instances is not None or len(self.views) == 1:
-            return super().inference(prepared, detected_instances, do_postprocess)
-        images, features, detections = self._detect_in_views(prepared)
-        results = self.roi_heads.forward_with_given_boxes(features, detections)
-        if do_postprocess:
-            return self._postprocess(results, prepared, images.image_sizes)
-        return results
+        if detected_instances is None and len(self.views) > 1:
+            images, features, detected_instances = self._detect_in_views(prepared)
+        else:
+            images, features = self._extract_features(prepared)
+        if detected_instances is None:
+            proposals, _ = self.proposal_generator(images, features, None)
+            results, _ = self.roi_heads(images, features, proposals, None)
+        else:
+            detected_instances = [one.to(self.device) for one in detected_instances]
+            results = self.roi_heads.forward_with_given_boxes(features, detected_instances)
+        if not do_postprocess:
+            return results
+        outputs = self._postprocess(results, prepared, images.image_sizes)
+        if getattr(self.roi_heads, "mask_box_scale", 1) != 1:
+            tighten_boxes([one["instances"] for one in outputs])
+        return outputs
+
+    def _extract_features(self, prepared):
+        """Images as a batch, and their features, with the dense branch's probabilities."""
+        images = self.preprocess_image(prepared)
+        features = self.backbone(images.tensor)
+        if self.dense_branch is not None:
+            logits = self.dense_branch(features).float()
+            features = features | {DENSE: torch.softmax(logits, dim=1)}
+        return images, features
 
     def _detect_in_views(self, prepared):
         """
@@ -156,10 +222,9 @@ class ScaledInputRCNN(GeneralizedRCNN):
         predictor = self.roi_heads.box_predictor
         by_view = []
         for view in reversed(self.views):  # the image as it is comes last: its features stay
-            images = self.preprocess_image(
+            images, features = self._extract_features(
                 [one | {"image": mirror_image(one["image"], view)} for one in prepared]
             )
-            features = self.backbone(images.tensor)
             proposals, _ = self.proposal_generator(images, features, None)
             detections = self.roi_heads.detect_boxes(
                 features,
@@ -196,3 +261,15 @@ class ScaledInputRCNN(GeneralizedRCNN):
             )[0]
         # The size to which results are brought back, unless the caller asks for another one
         return {"height": height, "width": width, **image_input, "image": image}
+
+
+def tighten_boxes(outputs):
+    """
+    Put the boxes of the masks in place of those that were enlarged for the mask head.
+
+    Args:
+        outputs (list[Instances]): of each image, with ``pred_masks``, bool, shape (N, H, W);
+            changed in place.
+    """
+    for one in outputs:
+        one.pred_boxes = BitMasks(one.pred_masks).get_bounding_boxes().to(one.pred_masks.device)

@@ -278,7 +278,13 @@ def list_single_layers(model):
         rpn_head.conv,
         *box_head.conv_norm_relus,
         *box_head.fcs,
+        *(dense_branch_of(model).layers if dense_branch_of(model) else ()),
     ]
+
+
+def dense_branch_of(model):
+    """The network's semantic branch, or None."""
+    return getattr(model, "dense_branch", None)
 
 
 class ByteScale(NamedTuple):

@@ -3,7 +3,7 @@
 from steatosis_d2.data.synthetic.layout import Anatomy
 from steatosis_d2.data.synthetic.liver import DRAWABLE_MPP, RenderedWindow, SyntheticLiver
 from steatosis_d2.data.synthetic.look import Look
-from steatosis_d2.data.synthetic.variety import random_liver, random_look
+from steatosis_d2.data.synthetic.variety import add_structures, random_liver, random_look
 
 __all__ = [
     "DRAWABLE_MPP",
@@ -11,6 +11,7 @@ __all__ = [
     "Look",
     "RenderedWindow",
     "SyntheticLiver",
+    "add_structures",
     "random_liver",
     "random_look",
 ]

@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy import ndimage, spatial
 
-from steatosis_d2.data.synthetic.layout import glass_map, scatter, vessel_maps
+from steatosis_d2.data.synthetic.layout import glass_map, scatter
 from steatosis_d2.data.synthetic.noise import place_ids, smooth_noise_at, uniform
+from steatosis_d2.data.synthetic.structures import opening_maps
 
 SMALLEST_RADIUS_UM = 0.75
 MAX_RADIUS_UM = 30.0
@@ -169,7 +170,7 @@ def _room(anatomy, window):
     farthest_um = 2 * MAX_RADIUS_UM
     rows, columns = window.padded(farthest_um).grid(ROOM_STEP_UM)
     y_um, x_um = (rows.ravel() + 0.5) * ROOM_STEP_UM, (columns.ravel() + 0.5) * ROOM_STEP_UM
-    parenchyma = ~glass_map(anatomy, y_um, x_um) & (vessel_maps(anatomy, y_um, x_um)[0] > 1)
+    parenchyma = ~glass_map(anatomy, y_um, x_um) & (opening_maps(anatomy, y_um, x_um).depth > 1)
     if parenchyma.all():
         distance_um = np.full(parenchyma.shape, farthest_um)
     else:

@@ -15,9 +15,11 @@ from steatosis_d2.data.synthetic.noise import place_ids, smooth_noise, uniform
 
 VESSEL_PITCH_UM = 240.0
 VESSEL_REACH_UM = 220.0  # (45 um radius + 43 um wall + 20 um ragged) x 2 for the longest ellipse
+GAP_PITCH_UM = 290.0
 CELLS = "cell"
 CELL_PITCH_UM = 21.0
 CELL_JITTER = 0.75
+F32 = np.float32
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Anatomy:
         glass_fraction (float): 0 (none) to 1 (nothing but glass).
         tear_density (float): 0 (none) to 1 (many cracks).
         vessel_density (float): 0 (none) to 4; at 1 there is one in every 240 um square.
+        vein_density (float): 0 (none) to 4; veins with their lining, at 1 one in every 230 um.
+        tract_density (float): 0 (none) to 1; portal tracts with vein, artery and bile ducts, at 1
+            one in every 330 um.
+        gap_share (float): 0 (none) to 0.5; share of straight strips of glass between ribbons of
+            tissue, as between the cores of a needle biopsy.
     """
 
     seed: int
@@ -40,11 +47,14 @@ class Anatomy:
     glass_fraction: float = 0.0
     tear_density: float = 0.3
     vessel_density: float = 0.4
+    vein_density: float = 0.0
+    tract_density: float = 0.0
+    gap_share: float = 0.0
 
     def __post_init__(self):
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected 0 or more.")
-        upper = {"fat_fraction": 0.5, "vessel_density": 4}
+        upper = {"fat_fraction": 0.5, "vessel_density": 4, "vein_density": 4, "gap_share": 0.5}
         for field in fields(self)[1:]:
             value, highest = getattr(self, field.name), upper.get(field.name, 1)
             if not 0 <= value <= highest:
@@ -192,12 +202,24 @@ def glass_map(anatomy, y_um, x_um):
     if anatomy.glass_fraction > 0:
         level = NormalDist().inv_cdf(anatomy.glass_fraction)
         glass |= noise("glass", 260.0) + np.float32(0.06) * rough < np.float32(level)
+    if anatomy.gap_share > 0:
+        glass |= _gaps(anatomy, y_um, x_um, F32(6.0) * rough)
     if anatomy.tear_density > 0:
         # A tear follows a zero line of one field and opens where another is high.
         opening = noise("tear opening", 70.0) - np.float32(2.2 - 1.5 * anatomy.tear_density)
         path = np.abs(noise("tear", 110.0) + np.float32(0.02) * rough)
         glass |= path < np.float32(0.06) * opening
     return glass
+
+
+def _gaps(anatomy, y_um, x_um, ragged_um):
+    """Strips of glass, all in one direction."""
+    place = place_ids(anatomy.seed, "gaps", 0, 0)
+    turn, start = (float(uniform(place, name).ravel()[0]) for name in ("turn", "start"))
+    # Along an axis of the scan or nearly so, as glass is often met at the border of a tile
+    turn = np.pi / 2 * round(4 * turn) + 0.5 * (4 * turn - round(4 * turn))
+    across_um = np.cos(turn) * x_um + (np.sin(turn) * y_um)[:, None] + start * GAP_PITCH_UM
+    return (across_um + ragged_um) % GAP_PITCH_UM < anatomy.gap_share * GAP_PITCH_UM
 
 
 def vessel_maps(anatomy, y_um, x_um):

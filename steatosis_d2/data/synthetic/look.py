@@ -1,5 +1,6 @@
 """How the synthetic liver looks: stains, other cells, focus and camera."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,15 @@ from steatosis_d2.data.synthetic.layout import (
     cell_maps,
     glass_map,
     scatter,
-    vessel_maps,
 )
 from steatosis_d2.data.synthetic.noise import pixel_noise, smooth_noise, uniform
+from steatosis_d2.data.synthetic.structures import (
+    COLLAGEN,
+    DUCT,
+    VEIN,
+    duct_nuclei,
+    opening_maps,
+)
 
 SINUSOID_SHARE = 0.4  # of the borders between two cells
 BLUR_REACH = 3.0  # standard deviations
@@ -72,7 +79,8 @@ class Ground:
         clear (ndarray): 0 tissue to 1 nothing in the light's way.
         sinusoid (ndarray): 0 to 1.
         wall (ndarray): bool, of vessels.
-        depth (ndarray): into the wall of the nearest vessel, as of :func:`vessel_maps`.
+        depth (ndarray): into the wall of the nearest vessel, as of :func:`opening_maps`.
+        kind (ndarray): uint8, of the structure there, as of :func:`opening_maps`.
         blood (ndarray): share of this opening filled with red blood cells.
         cells (Cells): the hepatocytes.
     """
@@ -82,6 +90,7 @@ class Ground:
     sinusoid: np.ndarray
     wall: np.ndarray
     depth: np.ndarray
+    kind: np.ndarray
     blood: np.ndarray
     cells: Cells
 
@@ -109,7 +118,8 @@ def draw_ground(anatomy, look, frame):
     """
     y_um, x_um = frame.y_um, frame.x_um
     cells = cell_maps(anatomy, y_um, x_um)
-    depth, vessel_blood = vessel_maps(anatomy, y_um, x_um)
+    openings = opening_maps(anatomy, y_um, x_um)
+    depth, vessel_blood = openings.depth, openings.blood
     glass = glass_map(anatomy, y_um, x_um)
     # A sinusoid swells and closes along its way.
     swelling = smooth_noise(anatomy.seed, "swelling", y_um, x_um, scale_um=11.0)
@@ -130,6 +140,7 @@ def draw_ground(anatomy, look, frame):
         sinusoid=sinusoid,
         wall=~nothing & ~tissue,
         depth=depth,
+        kind=openings.kind,
         blood=blood,
         cells=cells,
     )
@@ -218,9 +229,15 @@ def _draw_cytoplasm(anatomy, look, frame, ground):
         hematoxylin *= 1 - pale
     fibres = _noise(anatomy, frame, "fibres", 5.0) + ground.depth * 3
     fibres = np.abs(fibres % 1 - F(0.5)) * np.abs(_noise(anatomy, frame, "bundles", 9.0))
+    if ground.kind.any():
+        strands = np.abs(_noise(anatomy, frame, "strands", 2.6)) - F(0.5)
+        fibres = np.where(ground.kind == COLLAGEN, F(0.25) * strands, fibres)
+        # The epithelium of a duct is pale and has no fibres.
+        fibres = np.where(ground.kind == DUCT, F(-0.4) + F(0.1) * grain, fibres)
     wall_eosin = F(0.75) + F(0.5) * fibres + F(0.6 * look.granularity) * grain
     eosin = np.where(ground.wall, wall_eosin, eosin)
-    hematoxylin = np.where(ground.wall, F(0.05) + F(0.2) * fibres, hematoxylin)
+    wall_hematoxylin = np.where(ground.kind == DUCT, F(0.14), F(0.05) + F(0.2) * fibres)
+    hematoxylin = np.where(ground.wall, wall_hematoxylin, hematoxylin)
     return np.maximum(eosin, 0), np.maximum(hematoxylin, 0)
 
 
@@ -268,9 +285,54 @@ def _nuclei(anatomy, look, frame, ground, fat):
         softness_um=0.5,
     )
     lining = (ground.sinusoid > 0) & (ground.clear < 0.9)
-    chance = np.where(ground.wall, 0.7, np.where(lining, 0.5, 0.02)) * (ground.clear < 1) * ~fat
+    in_wall = np.select([ground.kind == COLLAGEN, ground.kind > 0], [0.3, 0.0], 0.7)
+    chance = np.where(ground.wall, in_wall, np.where(lining, 0.5, 0.02)) * (ground.clear < 1) * ~fat
     others = others[uniform(ids, "present") < look.cellularity * others.sample(chance, frame)]
-    return hepatocytes, others
+    if not (anatomy.vein_density or anatomy.tract_density):
+        return hepatocytes, others
+    ring = _duct_ring(anatomy, frame)
+    ring = ring[ring.sample((ground.kind == DUCT) & (ground.clear < 0.5), frame)]
+    return hepatocytes, others, _endothelium(anatomy, frame, ground), ring
+
+
+def _endothelium(anatomy, frame, ground):
+    """Flat nuclei along the walls of veins."""
+    ids, y_um, x_um = scatter(anatomy.seed, "endothelium", frame.window, pitch_um=4.5)
+    length = uniform(ids, "length")
+    nuclei = _Blobs(
+        ids=ids,
+        y_um=y_um,
+        x_um=x_um,
+        long_um=2.4 + 2.2 * length,
+        short_um=0.9 + 0.5 * uniform(ids, "thickness"),
+        strength=0.9 + 0.4 * uniform(ids, "strength"),
+        softness_um=0.5,
+    )
+    # About 0.7 um of the wall at the lumen, however thick it is
+    down, right = np.gradient(ground.depth)
+    slope = np.sqrt(down * down + right * right) / F(frame.mpp)
+    lining = (ground.kind == VEIN) & (ground.depth >= 0) & (ground.depth < F(0.9) * slope)
+    lining &= ground.clear < 0.5  # where glass cuts a vein, there is no wall
+    nuclei = nuclei[uniform(ids, "present") < 0.7 * nuclei.sample(lining, frame)]
+    # Along the wall: at right angles to where the depth rises
+    turn = np.arctan2(nuclei.sample(right, frame), -nuclei.sample(down, frame))
+    return dataclasses.replace(nuclei, turn=turn)
+
+
+def _duct_ring(anatomy, frame):
+    """Round nuclei of the bile ducts' epithelium."""
+    ids, y_um, x_um = duct_nuclei(anatomy, frame.window)
+    size = uniform(ids, "size")
+    return _Blobs(
+        ids=ids,
+        y_um=y_um,
+        x_um=x_um,
+        long_um=2.3 + 0.8 * size,
+        short_um=(2.3 + 0.8 * size) * (0.75 + 0.25 * uniform(ids, "roundness")),
+        strength=0.7 + 0.4 * uniform(ids, "strength"),
+        softness_um=0.5,
+        hollow=0.2,
+    )
 
 
 def _red_cells(anatomy, frame, ground, fat):
@@ -301,18 +363,11 @@ class _Blobs:
     strength: np.ndarray
     softness_um: float
     hollow: float = 0.0  # how much paler than its edge a blob is inside, 0 to 1
+    turn: np.ndarray | None = None  # of the long axis, radians; None: any
 
     def __getitem__(self, index):
-        return _Blobs(
-            ids=self.ids[index],
-            y_um=self.y_um[index],
-            x_um=self.x_um[index],
-            long_um=self.long_um[index],
-            short_um=self.short_um[index],
-            strength=self.strength[index],
-            softness_um=self.softness_um,
-            hollow=self.hollow,
-        )
+        columns = ("ids", "y_um", "x_um", "long_um", "short_um", "strength")
+        return dataclasses.replace(self, **{name: getattr(self, name)[index] for name in columns})
 
     def sample(self, values, frame):
         """Values of a map of the frame at the blobs' centres; 0 outside."""
@@ -326,7 +381,7 @@ def _blob_map(groups, frame):
     """Strength of the strongest blob at each pixel, float32, 0 to 1."""
     drawn = np.zeros((frame.height, frame.width), F)
     for blobs in groups:
-        turn = np.pi * uniform(blobs.ids, "turn")
+        turn = np.pi * uniform(blobs.ids, "turn") if blobs.turn is None else blobs.turn
         sines, cosines = np.sin(turn), np.cos(turn)
         for k in range(len(blobs.ids)):
             y_um, x_um, long_um, short_um = (

@@ -1,5 +1,7 @@
 """Tissue of many patients, stains and scanners, drawn at random."""
 
+import dataclasses
+
 import numpy as np
 
 from steatosis_d2.data.synthetic.layout import Anatomy
@@ -33,6 +35,33 @@ def random_liver(rng, *, mpp, fat_fraction, glass_fraction=0.0):
         vessel_density=float(rng.uniform(0.1, 0.7)),
     )
     return SyntheticLiver(anatomy, random_look(rng), mpp)
+
+
+def add_structures(liver, rng, *, crowded, gap_share=0.0):
+    """
+    The same slide with veins, portal tracts and bile ducts as pathologists know them.
+
+    Args:
+        liver (SyntheticLiver): from :func:`random_liver`.
+        rng (numpy.random.Generator): the only source of chance.
+        crowded (bool): many of them, for training and for measuring what is taken for fat; else
+            about as many as there are.
+        gap_share (float): 0 to 0.5, strips of glass between ribbons of tissue.
+
+    Returns:
+        SyntheticLiver: without plain vessels: some have neither wall nor lining, and nobody could
+        tell them from fat.
+    """
+    veins = rng.uniform(1.5, 4.0) if crowded else rng.uniform(0.2, 0.8)
+    tracts = rng.uniform(0.3, 1.0) if crowded else rng.uniform(0.0, 0.4)
+    anatomy = dataclasses.replace(
+        liver.anatomy,
+        vessel_density=0.0,
+        vein_density=float(veins),
+        tract_density=float(tracts),
+        gap_share=gap_share,
+    )
+    return dataclasses.replace(liver, anatomy=anatomy)
 
 
 def random_look(rng):

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from steatosis_d2.labeling.foreground import (
+from steatosis_d2.data.brightness import (
     GLASS,
     TISSUE,
     find_background,
