@@ -10,7 +10,7 @@ from steatosis_d2.data.images import IMAGE_SUFFIXES
 from steatosis_d2.errors import InputError
 from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import choose_parameters
-from steatosis_d2.labeling.pixel_size import open_with_pixel_size
+from steatosis_d2.labeling.pixel_size import ESTIMATE, open_with_pixel_size
 from steatosis_d2.labeling.watershed import label_by_watershed
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
@@ -109,18 +109,20 @@ def label_file(path, *, method, mpp):
     try:
         _refuse_slide(path)
         with open_with_pixel_size(path, mpp=mpp) as slide:
-            mpp, mpp_source = slide.mpp, slide.mpp_source
+            if mpp != ESTIMATE:
+                _check_mpp(slide)
             image_rgb = slide.read_region(0, 0, slide.width, slide.height)
-        _check_mpp(path, mpp)
     except (InputError, OSError) as error:
         return LabelledImage(fault=str(error))
-    droplets = METHODS[method](image_rgb, mpp=mpp, parameters=choose_parameters(mpp))
-    height, width = image_rgb.shape[:2]
+    droplets = []
+    if slide.mpp is not None:  # of glass alone it cannot be estimated
+        parameters = choose_parameters(slide.mpp)
+        droplets = METHODS[method](image_rgb, mpp=slide.mpp, parameters=parameters)
     return LabelledImage(
-        height=height,
-        width=width,
-        mpp=mpp,
-        mpp_source=mpp_source,
+        height=slide.height,
+        width=slide.width,
+        mpp=slide.mpp,
+        mpp_source=slide.mpp_source,
         rles=[droplet.encode(image_rgb.shape) for droplet in droplets],
         scores=[round(droplet.score, 4) for droplet in droplets],
     )
@@ -178,11 +180,11 @@ def describe_run(labelled, *, method, mpp):
     }
 
 
-def _check_mpp(path, mpp):
-    if mpp is None:
+def _check_mpp(slide):
+    if slide.mpp is None:
         raise InputError(
-            f"'{path}' states no pixel size, and labels are made in um. Pass it, e.g. --mpp 0.25; "
-            "or let it be estimated from the nuclei, with --mpp estimate."
+            f"'{slide.path}' states no pixel size, and labels are made in um. Pass it, e.g. "
+            "--mpp 0.25; or let it be estimated from the nuclei, with --mpp estimate."
         )
 
 

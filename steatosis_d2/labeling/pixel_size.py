@@ -9,6 +9,7 @@ from steatosis_d2.data.brightness import level_of, normalise_brightness
 from steatosis_d2.errors import InputError
 from steatosis_d2.labeling.contour import trace_regions
 from steatosis_d2.slides.slide import open_slide
+from steatosis_d2.slides.tissue import find_tissue
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +44,11 @@ def open_with_pixel_size(path, *, mpp):
             so in the log.
 
     Returns:
-        Slide: open; its ``mpp_source`` tells where the pixel size comes from.
+        Slide: open; its ``mpp_source`` tells where the pixel size comes from. Glass without tissue
+        has nothing to measure: its size stays unknown, and that is no error.
 
     Raises:
-        InputError: as ``open_slide``; or there are too few nuclei to tell.
+        InputError: as ``open_slide``; or there is tissue with too few nuclei to tell.
     """
     if mpp != ESTIMATE:
         return open_slide(path, mpp=mpp)
@@ -54,6 +56,8 @@ def open_with_pixel_size(path, *, mpp):
     if slide.mpp is not None:
         return slide
     slide.mpp, n_nuclei = estimate_slide_mpp(slide)
+    if slide.mpp is None and not find_tissue(slide).mask.any():
+        return slide
     if slide.mpp is None:
         slide.close()
         raise InputError(

@@ -54,6 +54,12 @@ def test_blank_file_has_no_labels_and_no_fault(tmp_path):
     assert labelled == LabelledImage(height=40, width=60, mpp=0.25, mpp_source="given")
 
 
+def test_glass_needs_no_pixel_size_where_it_is_estimated(tmp_path):
+    Image.new("RGB", (60, 40), (236, 236, 236)).save(tmp_path / "glass.png")
+    labelled = label_file(tmp_path / "glass.png", method="clump-split", mpp="estimate")
+    assert labelled == LabelledImage(height=40, width=60)
+
+
 @pytest.mark.parametrize(
     ("mpp", "expected"), [("estimate", (0.25, "nuclei")), (0.4, (0.4, "given"))]
 )
