@@ -27,7 +27,8 @@ DATASETS = {
     "torino": "tiles of the Torino steatosis challenge",
     "bbbc038": "nuclei of the 2018 Data Science Bowl",
     "masks": "your own images and masks",
-    "synthetic": "synthetic liver, drawn here",
+    "synthetic": "tiles of synthetic liver, drawn here",
+    "slide": "a slide of synthetic liver, drawn here",
 }
 
 EXAMPLES = """

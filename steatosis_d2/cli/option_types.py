@@ -14,6 +14,14 @@ def positive_integer(text):
     return number
 
 
+def non_negative_integer(text):
+    """A number of things, at least 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is less than 0")
+    return number
+
+
 def positive_number(text):
     """A finite number above 0."""
     number = float(text)

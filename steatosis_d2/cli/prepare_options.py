@@ -10,6 +10,7 @@ from steatosis_d2.cli.option_types import pixel_size_um, read_number
 from steatosis_d2.data.prepare import write_dataset
 from steatosis_d2.data.sources import open_source
 from steatosis_d2.data.splits import DEFAULT_FRACTIONS, choose_splits
+from steatosis_d2.data.synthetic import DRAWABLE_MPP
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,16 @@ def prepare_published(
             incomplete=incomplete,
             description=description,
         )
+
+
+def drawable_pixel_size(text):
+    """um/px of synthetic tissue, as typed, or the error that argparse shows."""
+    mpp = pixel_size_um(text)
+    if not DRAWABLE_MPP[0] <= mpp <= DRAWABLE_MPP[1]:
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is out of range; expected {DRAWABLE_MPP[0]} to {DRAWABLE_MPP[1]} um/px"
+        )
+    return mpp
 
 
 class _SumToOne(argparse.Action):

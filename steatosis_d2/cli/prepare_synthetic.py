@@ -25,9 +25,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from steatosis_d2.cli.option_types import pixel_size_um
+from steatosis_d2.cli.option_types import non_negative_integer, positive_integer
+from steatosis_d2.cli.prepare_options import drawable_pixel_size
 from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
-from steatosis_d2.data.synthetic import DRAWABLE_MPP, add_structures, random_liver
+from steatosis_d2.data.synthetic import add_structures, random_liver
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.instances.rle import encode_label_image, encode_mask
 
@@ -96,71 +97,40 @@ def build_parser(prog):
     for split, count in DEFAULT_TILES.items():
         parser.add_argument(
             f"--{split}",
-            type=non_negative,
+            type=non_negative_integer,
             default=count,
             metavar="N",
             help=f"tiles in instances_{split}.json (default: %(default)s)",
         )
     parser.add_argument(
         "--size",
-        type=positive,
+        type=positive_integer,
         default=512,
         metavar="PX",
         help="side of a tile (default: %(default)s)",
     )
     parser.add_argument(
         "--mpp",
-        type=tile_mpp,
+        type=drawable_pixel_size,
         default=0.5,
         metavar="M",
         help="um/px: 0.5 is a scan at 20x, 0.25 one at 40x (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
-        type=non_negative,
+        type=non_negative_integer,
         default=0,
         metavar="S",
         help="another seed makes other tiles (default: %(default)s)",
     )
     parser.add_argument(
         "--workers",
-        type=positive,
+        type=positive_integer,
         default=1,
         metavar="N",
         help="processes to draw with; the files do not depend on it (default: %(default)s)",
     )
     return parser
-
-
-def non_negative(text):
-    """Whole number of at least 0, as typed."""
-    return whole_number(text, least=0)
-
-
-def positive(text):
-    """Whole number of at least 1, as typed."""
-    return whole_number(text, least=1)
-
-
-def whole_number(text, *, least):
-    """Whole number as typed, or the error that argparse shows."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is no whole number of at least {least}")
-    return number
-
-
-def tile_mpp(text):
-    """um/px as typed, or the error that argparse shows."""
-    mpp = pixel_size_um(text)
-    if not DRAWABLE_MPP[0] <= mpp <= DRAWABLE_MPP[1]:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is out of range; expected {DRAWABLE_MPP[0]} to {DRAWABLE_MPP[1]} um/px"
-        )
-    return mpp
 
 
 def make_tile(plan, *, image_folder):

@@ -70,10 +70,33 @@ class TissueMask:
         Returns:
             bool: True if any cell of tissue shares a px with it.
         """
+        return self.bounds_in(left, top, right, bottom) is not None
+
+    def bounds_in(self, left, top, right, bottom):
+        """
+        The box of the cells of tissue that share a px with a window.
+
+        Args:
+            left, top, right, bottom (int): the window, as for :meth:`overlaps`.
+
+        Returns:
+            tuple[int, int, int, int] or None: left, top, right, bottom in px of level 0; it may
+            reach out of the window by a part of a cell. None without tissue.
+        """
         cell = self.cell_px
-        rows = slice(max(top, 0) // cell, max(0, -(-bottom // cell)))
-        columns = slice(max(left, 0) // cell, max(0, -(-right // cell)))
-        return bool(self.mask[rows, columns].any())
+        first_row, first_column = max(top, 0) // cell, max(left, 0) // cell
+        cells = self.mask[
+            first_row : max(0, -(-bottom // cell)), first_column : max(0, -(-right // cell))
+        ]
+        rows, columns = (np.flatnonzero(cells.any(axis=axis)).tolist() for axis in (1, 0))
+        if not rows:
+            return None
+        return (
+            cell * (first_column + columns[0]),
+            cell * (first_row + rows[0]),
+            cell * (first_column + columns[-1] + 1),
+            cell * (first_row + rows[-1] + 1),
+        )
 
     def restrict_to(self, geometry):
         """

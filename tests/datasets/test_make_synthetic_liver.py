@@ -159,12 +159,12 @@ def test_the_default_output_is_where_the_dataset_is_registered(tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--size", "0"), "'0' is no whole number of at least 1"),
-        (("--size", "big"), "'big' is no whole number"),
-        (("--train", "-1"), "'-1' is no whole number of at least 0"),
+        (("--size", "0"), "'0' is less than 1"),
+        (("--size", "big"), "invalid positive_integer value: 'big'"),
+        (("--train", "-1"), "'-1' is less than 0"),
         (("--mpp", "0"), "'0' is no pixel size"),
         (("--mpp", "90"), "'90' is out of range; expected 0.05 to 4.0 um/px"),
-        (("--workers", "0"), "'0' is no whole number of at least 1"),
+        (("--workers", "0"), "'0' is less than 1"),
     ],
 )
 def test_senseless_numbers_are_usage_errors(tmp_path, arguments, message):

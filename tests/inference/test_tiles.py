@@ -57,6 +57,38 @@ def test_tiles_without_tissue_are_left_out():
     assert tiles[0].index == 0
 
 
+@given(seed=st.integers(0, 2**31), density=st.sampled_from([0.002, 0.02, 0.3]))
+def test_every_px_of_tissue_is_seen_as_often_as_without_narrowing(seed, density):
+    width, height, cell_px = 900, 700, 10
+    cells = np.random.default_rng(seed).random((height // cell_px, width // cell_px)) < density
+    tissue = TissueMask(cells, cell_px=cell_px, width=width, height=height)
+    settings = {"tile_px": 300, "overlap_px": 64}
+    views = np.zeros((2, height, width), int)
+    for view, mask in zip(views, (None, tissue), strict=True):
+        for tile in plan_tiles(width, height, tissue=mask, **settings):
+            view[tile.top : tile.bottom, tile.left : tile.right] += 1
+    stained = np.kron(cells, np.ones((cell_px, cell_px), bool))
+    assert (views[0] == views[1])[stained].all()
+    assert (views[1] <= views[0]).all()
+
+
+def test_a_core_on_glass_takes_little_more_than_its_area():
+    mask = np.zeros((400, 100), bool)
+    mask[:, 40:60] = True
+    tissue = TissueMask(mask, cell_px=10, width=1000, height=4000)
+    tiles = plan_tiles(1000, 4000, tile_px=1024, overlap_px=128, tissue=tissue)
+    assert {(tile.left, tile.right) for tile in tiles} == {(320, 640)}
+    assert sum(tile.width * tile.height for tile in tiles) < 0.4 * 1000 * 4000
+
+
+def test_a_slide_of_one_window_stays_whole():
+    mask = np.zeros((10, 10), bool)
+    mask[4, 4] = True
+    tissue = TissueMask(mask, cell_px=50, width=500, height=500)
+    [tile] = plan_tiles(500, 500, tile_px=512, overlap_px=64, tissue=tissue)
+    assert tile.box_xyxy == (0, 0, 500, 500)
+
+
 @pytest.mark.parametrize("overlap_px", [0, 15, 51])
 def test_overlap_that_cannot_work_is_refused(overlap_px):
     with pytest.raises(ValueError, match=f"overlap by {overlap_px} px"):

@@ -1,5 +1,6 @@
 """Synthetic H&E-stained liver whose fat droplets are known exactly."""
 
+from steatosis_d2.data.synthetic.biopsy import Biopsy, random_biopsy
 from steatosis_d2.data.synthetic.layout import Anatomy
 from steatosis_d2.data.synthetic.liver import DRAWABLE_MPP, RenderedWindow, SyntheticLiver
 from steatosis_d2.data.synthetic.look import Look
@@ -8,10 +9,12 @@ from steatosis_d2.data.synthetic.variety import add_structures, random_liver, ra
 __all__ = [
     "DRAWABLE_MPP",
     "Anatomy",
+    "Biopsy",
     "Look",
     "RenderedWindow",
     "SyntheticLiver",
     "add_structures",
+    "random_biopsy",
     "random_liver",
     "random_look",
 ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy import ndimage, spatial
 
-from steatosis_d2.data.synthetic.layout import glass_map, scatter
+from steatosis_d2.data.synthetic.layout import glass_map, is_spared, scatter
 from steatosis_d2.data.synthetic.noise import place_ids, smooth_noise_at, uniform
 from steatosis_d2.data.synthetic.structures import opening_maps
 
@@ -211,6 +211,7 @@ def _candidates(anatomy, window, size_class, *, density):
         anatomy.seed, f"{size_class.name} zone", y_um, x_um, scale_um=size_class.zone_um
     )
     present = uniform(ids, "present") < density * np.clip(1 + 0.6 * zone, 0, 2)
+    present &= ~is_spared(anatomy, y_um, x_um)
     ids, y_um, x_um = ids[present], y_um[present], x_um[present]
     smallest_um, largest_um = size_class.diameter_um
     diameter_um = smallest_um * (largest_um / smallest_um) ** (
@@ -223,6 +224,7 @@ def _clump_candidates(anatomy, window):
     """Members of the clumps (chains, rings, packs), and the clump of each."""
     clumps, y_um, x_um = scatter(anatomy.seed, "clump", window, pitch_um=CLUMP_PITCH_UM)
     present = uniform(clumps, "present") < _clump_chance(anatomy)
+    present &= ~is_spared(anatomy, y_um, x_um)
     clumps, y_um, x_um = (column[present][:, None] for column in (clumps, y_um, x_um))
     member = np.arange(CLUMP_MEMBERS)
     size = 2 + np.floor((CLUMP_MEMBERS - 1) * uniform(clumps, "size"))

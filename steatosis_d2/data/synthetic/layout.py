@@ -11,11 +11,18 @@ from statistics import NormalDist
 
 import numpy as np
 
-from steatosis_d2.data.synthetic.noise import place_ids, smooth_noise, uniform
+from steatosis_d2.data.synthetic.noise import (
+    place_ids,
+    smooth_noise,
+    smooth_noise_at,
+    uniform,
+)
 
 VESSEL_PITCH_UM = 240.0
 VESSEL_REACH_UM = 220.0  # (45 um radius + 43 um wall + 20 um ragged) x 2 for the longest ellipse
 GAP_PITCH_UM = 290.0
+LOBULE_UM = 250.0
+CORE_PITCH = 2.5  # in widths of a core
 CELLS = "cell"
 CELL_PITCH_UM = 21.0
 CELL_JITTER = 0.75
@@ -39,6 +46,11 @@ class Anatomy:
             one in every 330 um.
         gap_share (float): 0 (none) to 0.5; share of straight strips of glass between ribbons of
             tissue, as between the cores of a needle biopsy.
+        spared_share (float): 0 (none) to 0.9; share of the tissue, in patches as large as
+            lobules, that has no fat at all; ``fat_fraction`` is that of the rest.
+        core_width_um (float): 0 (tissue without end) or the width, up to 3,000, of the cores of a
+            needle biopsy: they lie along the rows, ``CORE_PITCH`` widths apart.
+        core_length_um (float): up to 30,000, of each core; half a width of glass is before it.
     """
 
     seed: int
@@ -50,11 +62,22 @@ class Anatomy:
     vein_density: float = 0.0
     tract_density: float = 0.0
     gap_share: float = 0.0
+    spared_share: float = 0.0
+    core_width_um: float = 0.0
+    core_length_um: float = 0.0
 
     def __post_init__(self):
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected 0 or more.")
-        upper = {"fat_fraction": 0.5, "vessel_density": 4, "vein_density": 4, "gap_share": 0.5}
+        upper = {
+            "fat_fraction": 0.5,
+            "vessel_density": 4,
+            "vein_density": 4,
+            "gap_share": 0.5,
+            "spared_share": 0.9,
+            "core_width_um": 3_000,
+            "core_length_um": 30_000,
+        }
         for field in fields(self)[1:]:
             value, highest = getattr(self, field.name), upper.get(field.name, 1)
             if not 0 <= value <= highest:
@@ -204,6 +227,8 @@ def glass_map(anatomy, y_um, x_um):
         glass |= noise("glass", 260.0) + np.float32(0.06) * rough < np.float32(level)
     if anatomy.gap_share > 0:
         glass |= _gaps(anatomy, y_um, x_um, F32(6.0) * rough)
+    if anatomy.core_width_um > 0:
+        glass |= _outside_cores(anatomy, y_um, x_um, F32(8.0) * rough)
     if anatomy.tear_density > 0:
         # A tear follows a zero line of one field and opens where another is high.
         opening = noise("tear opening", 70.0) - np.float32(2.2 - 1.5 * anatomy.tear_density)
@@ -220,6 +245,34 @@ def _gaps(anatomy, y_um, x_um, ragged_um):
     turn = np.pi / 2 * round(4 * turn) + 0.5 * (4 * turn - round(4 * turn))
     across_um = np.cos(turn) * x_um + (np.sin(turn) * y_um)[:, None] + start * GAP_PITCH_UM
     return (across_um + ragged_um) % GAP_PITCH_UM < anatomy.gap_share * GAP_PITCH_UM
+
+
+def _outside_cores(anatomy, y_um, x_um, ragged_um):
+    """All but the cores of a needle biopsy, which bend a little and are ragged."""
+    half_width_um, half_length_um = anatomy.core_width_um / 2, anatomy.core_length_um / 2
+    bend = smooth_noise(anatomy.seed, "core", y_um, x_um, scale_um=2 * anatomy.core_width_um)
+    pitch_um = CORE_PITCH * anatomy.core_width_um
+    from_axis_um = y_um[:, None] % pitch_um - pitch_um / 2
+    across_um = np.abs(from_axis_um + 0.2 * half_width_um * bend) - half_width_um
+    along_um = np.abs(x_um - half_width_um - half_length_um) - half_length_um
+    return np.maximum(across_um, along_um + 0.2 * half_width_um * bend) + ragged_um > 0
+
+
+def is_spared(anatomy, y_um, x_um):
+    """
+    Which places lie in lobules without fat.
+
+    Args:
+        anatomy (Anatomy): of the tissue.
+        y_um, x_um (ndarray): float, of equal shape.
+
+    Returns:
+        ndarray: bool, of that shape.
+    """
+    if anatomy.spared_share == 0:
+        return np.zeros(y_um.shape, bool)
+    level = NormalDist().inv_cdf(anatomy.spared_share)
+    return smooth_noise_at(anatomy.seed, "lobule", y_um, x_um, scale_um=LOBULE_UM) < level
 
 
 def vessel_maps(anatomy, y_um, x_um):

@@ -72,7 +72,7 @@ class SyntheticLiver:
         if not finest <= self.mpp <= coarsest:
             raise ValueError(f"mpp is {self.mpp}; expected um/px from {finest} to {coarsest}.")
 
-    def render(self, *, top, left, height, width):
+    def render(self, *, top, left, height, width, map_in_order=map):
         """
         Picture and truth of one window of the slide.
 
@@ -81,6 +81,8 @@ class SyntheticLiver:
             left (int): column of the slide where it begins.
             height (int): in px, at least 1.
             width (int): in px, at least 1.
+            map_in_order (callable): like :func:`map`; from
+                :func:`steatosis_d2.inference.parallel.open_mapper`, several processes draw.
 
         Returns:
             RenderedWindow: the window.
@@ -91,15 +93,20 @@ class SyntheticLiver:
         labels = np.empty((height, width), np.int32)
         white_not_fat = np.empty((height, width), bool)
         diameters_um: dict[int, float] = {}  # by identity, in order of label
-        for rows, columns in _pieces(height, width):
-            frame = Frame(
+        pieces = list(_pieces(height, width))
+        frames = [
+            Frame(
                 top + rows.start,
                 left + columns.start,
                 rows.stop - rows.start,
                 columns.stop - columns.start,
                 self.mpp,
             )
-            fat, image_rgb[rows, columns], white_not_fat[rows, columns] = self._render_piece(frame)
+            for rows, columns in pieces
+        ]
+        drawn = map_in_order(self._render_piece, frames)
+        for (rows, columns), (fat, picture, white) in zip(pieces, drawn, strict=True):
+            image_rgb[rows, columns], white_not_fat[rows, columns] = picture, white
             labels[rows, columns] = _relabel(fat, diameters_um)
         return RenderedWindow(
             image_rgb=image_rgb,
