@@ -1,12 +1,13 @@
 # Two commands on a fresh machine: `make demo` and `make test`.
-.PHONY: help setup browser demo test test-fast lint clean
+.PHONY: help setup browser demo demo-train test test-fast lint clean
 
 VENV := .venv
 SETUP_DONE := $(VENV)/.setup-done
 
 help:
 	@echo "make setup      .venv with everything (PYTHON=python3.12 chooses the interpreter, TORCH=cpu a small torch)"
-	@echo "make demo       train on synthetic tissue for some minutes, evaluate, draw outlines"
+	@echo "make demo       draw a slide, find its fat, compare with the truth: two minutes"
+	@echo "make demo-train teach the network a new stain on 40 small tiles: two minutes"
 	@echo "make test       the whole test suite, on two cores (installs Chromium by apt if no browser is there)"
 	@echo "make test-fast  without the slow tests"
 	@echo "make lint       ruff and mypy"
@@ -26,7 +27,10 @@ endif
 endif
 
 demo: setup
-	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" tools/demo.sh output/demo
+	@$(VENV)/bin/python tools/demo.py output/demo
+
+demo-train: setup
+	@$(VENV)/bin/python tools/demo_train.py output/demo_train
 
 # The screening page is tested in a real browser.
 browser:

@@ -55,6 +55,8 @@ def require_detectron2():
         warnings.filterwarnings("ignore", message=message)
     # Detectron2 asks torch whether it is traced, through a function that torch has renamed.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    # A CUDA toolkit on a machine without a GPU is no fault: the log says what the network runs on.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def main():

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from steatosis_d2.cli.option_types import non_negative_integer, positive_integer
 from steatosis_d2.cli.prepare_options import drawable_pixel_size
 from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
-from steatosis_d2.data.synthetic import add_structures, random_liver
+from steatosis_d2.data.synthetic import STAINS, add_structures, random_liver
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.instances.rle import encode_label_image, encode_mask
 
@@ -51,6 +51,7 @@ class TilePlan:
     seed: int
     size_px: int
     mpp: float
+    stain: str
 
     @property
     def file_name(self):
@@ -62,12 +63,12 @@ def run(args):
     image_folder = args.output / "images"
     image_folder.mkdir(parents=True, exist_ok=True)
     plans = [
-        TilePlan(split, index, args.seed, args.size, args.mpp)
+        TilePlan(split, index, args.seed, args.size, args.mpp, args.stain)
         for split in SPLITS
         for index in range(getattr(args, split))
     ]
     make = functools.partial(make_tile, image_folder=image_folder)
-    progress = functools.partial(tqdm, total=len(plans), unit="tile", desc="tiles")
+    progress = functools.partial(tqdm, total=len(plans), unit="tile", desc="tiles", disable=None)
     if args.workers == 1:
         droplets = list(progress(map(make, plans)))
     else:
@@ -117,6 +118,12 @@ def build_parser(prog):
         help="um/px: 0.5 is a scan at 20x, 0.25 one at 40x (default: %(default)s)",
     )
     parser.add_argument(
+        "--stain",
+        choices=STAINS,
+        default="hematoxylin-eosin",
+        help="the weights that ship have seen no other than the first (default: %(default)s)",
+    )
+    parser.add_argument(
         "--seed",
         type=non_negative_integer,
         default=0,
@@ -160,7 +167,11 @@ def draw_tile(plan):
     if plan.index % PERIOD in GLASS_TILES:
         glass_fraction = 1.0
     liver = random_liver(
-        rng, mpp=plan.mpp, fat_fraction=fat_fraction, glass_fraction=glass_fraction
+        rng,
+        mpp=plan.mpp,
+        fat_fraction=fat_fraction,
+        glass_fraction=glass_fraction,
+        stain=plan.stain,
     )
     place = plan.index % PERIOD
     liver = add_structures(
@@ -206,7 +217,8 @@ def write_split(path, tiles, *, info):
 def dataset_info(args):
     """What made the dataset, for the COCO files."""
     return {
-        "description": "Synthetic H&E-stained liver; the droplets are known exactly",
+        "description": "Synthetic liver; the droplets are known exactly",
+        "stain": args.stain,
         "generator": "make_synthetic_liver.py",
         "seed": args.seed,
         "size_px": args.size,

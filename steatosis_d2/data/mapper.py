@@ -98,7 +98,7 @@ class InstanceMapper:
         """
         record = dict(record)
         annotations = record.pop("annotations", [])
-        image = read_image_rgb(record["file_name"])
+        image = read_image_rgb(record["file_name"]).copy()  # torch wants to be able to write
         _check_size(record, image)
         if self.is_train:
             # At test the model does it, as it does the scaling.

@@ -18,8 +18,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from steatosis_d2.errors import InputError
 
-# What a reader needs before it can read; the script that trains is most of it.
-_PRELOADED = ["__main__", "steatosis_d2.data.mapper", "steatosis_d2.data.stream"]
+# What a reader needs before it can read; the script that trains is most of it. The catalog comes
+# before what imports Detectron2, since it quiets that.
+_PRELOADED = [
+    "__main__",
+    *(f"steatosis_d2.data.{name}" for name in ("catalog", "mapper", "stream")),
+]
 
 
 class ImageStream(Dataset):

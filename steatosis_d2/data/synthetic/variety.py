@@ -8,8 +8,14 @@ from steatosis_d2.data.synthetic.layout import Anatomy
 from steatosis_d2.data.synthetic.liver import SyntheticLiver
 from steatosis_d2.data.synthetic.look import Look
 
+# Optical density of the cytoplasm: red (least, most), green, blue (least, most), of its amount.
+STAINS = {
+    "hematoxylin-eosin": ((0.08, 0.32), 1.0, (0.38, 0.7)),
+    "toluidine-blue": ((0.8, 1.0), 0.45, (0.1, 0.2)),
+}
 
-def random_liver(rng, *, mpp, fat_fraction, glass_fraction=0.0):
+
+def random_liver(rng, *, mpp, fat_fraction, glass_fraction=0.0, stain="hematoxylin-eosin"):
     """
     One slide as it may come from any laboratory.
 
@@ -21,6 +27,7 @@ def random_liver(rng, *, mpp, fat_fraction, glass_fraction=0.0):
         mpp (float): um/px.
         fat_fraction (float): 0 to 0.5, share of the tissue covered by fat.
         glass_fraction (float): 0 to 1, share of the slide without tissue.
+        stain (str): one of ``STAINS``. No weights that ship have seen another than the first.
 
     Returns:
         SyntheticLiver: the slide.
@@ -34,7 +41,7 @@ def random_liver(rng, *, mpp, fat_fraction, glass_fraction=0.0):
         tear_density=float(rng.uniform(0, 0.6)),
         vessel_density=float(rng.uniform(0.1, 0.7)),
     )
-    return SyntheticLiver(anatomy, random_look(rng), mpp)
+    return SyntheticLiver(anatomy, random_look(rng, stain), mpp)
 
 
 def add_structures(liver, rng, *, crowded, gap_share=0.0):
@@ -64,12 +71,13 @@ def add_structures(liver, rng, *, crowded, gap_share=0.0):
     return dataclasses.replace(liver, anatomy=anatomy)
 
 
-def random_look(rng):
+def random_look(rng, stain="hematoxylin-eosin"):
     """
     One stain, scanner and section.
 
     Args:
         rng (numpy.random.Generator): the only source of chance.
+        stain (str): one of ``STAINS``.
 
     Returns:
         Look: drawn from the ranges that :func:`random_liver` names.
@@ -77,10 +85,15 @@ def random_look(rng):
     eosin = float(np.exp(rng.normal(np.log(0.7), 0.33)).clip(0.38, 1.2))
     hematoxylin = 0.95 + 0.9 * eosin + rng.uniform(-0.2, 0.3)
     brightness = rng.uniform(228, 246)
+    red, green, blue = STAINS[stain]
     return Look(
         white_rgb=tuple((brightness + rng.uniform(-3, 3, 3)).tolist()),
         hematoxylin_od=_density(hematoxylin, rng.uniform(0.6, 0.8), rng.uniform(0.5, 0.6)),
-        eosin_od=_density(eosin, rng.uniform(0.08, 0.32), rng.uniform(0.38, 0.7)),
+        eosin_od=(
+            float(eosin * rng.uniform(*red)),
+            float(eosin * green),
+            float(eosin * rng.uniform(*blue)),
+        ),
         blood_od=_density(rng.uniform(0.9, 1.7), rng.uniform(0.06, 0.12), rng.uniform(0.62, 0.8)),
         granularity=float(rng.uniform(0.06, 0.18)),
         cell_contrast=float(rng.uniform(0.05, 0.4)),
