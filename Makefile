@@ -1,5 +1,5 @@
 # Two commands on a fresh machine: `make demo` and `make test`.
-.PHONY: help setup browser demo demo-train test test-fast lint clean
+.PHONY: help setup browser demo demo-train site test test-fast lint clean
 
 VENV := .venv
 SETUP_DONE := $(VENV)/.setup-done
@@ -8,6 +8,7 @@ help:
 	@echo "make setup      .venv with everything (PYTHON=python3.12 chooses the interpreter, TORCH=cpu a small torch)"
 	@echo "make demo       draw a slide, find its fat, compare with the truth: two minutes"
 	@echo "make demo-train teach the network a new stain on 40 small tiles: two minutes"
+	@echo "make site       the guides as a site, in output/site"
 	@echo "make test       the whole test suite, on two cores (installs Chromium by apt if no browser is there)"
 	@echo "make test-fast  without the slow tests"
 	@echo "make lint       ruff and mypy"
@@ -31,6 +32,10 @@ demo: setup
 
 demo-train: setup
 	@$(VENV)/bin/python tools/demo_train.py output/demo_train
+
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	@echo "open output/site/index.html"
 
 # The screening page is tested in a real browser.
 browser:

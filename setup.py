@@ -82,6 +82,8 @@ DEPENDENCIES = [
     "yacs>=0.1.8",
 ]
 
+# `make site`, and the notebook in docs/
+DOCUMENTS = ["ipykernel", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "nbclient"]
 # the page of tools/screen_labels.py
 SCREENING = ["fastapi>=0.110", "pydantic>=2", "uvicorn>=0.29"]
 
@@ -99,7 +101,9 @@ setup(
         "bench": ["liverquant>=0.0.4", "scikit-learn"],
         "dask": ["distributed>=2025.3"],  # --scheduler
         "screening": SCREENING,
+        "docs": DOCUMENTS,
         "dev": [
+            *DOCUMENTS,
             *SCREENING,
             "distributed>=2025.3",
             "httpx2",  # FastAPI's test client

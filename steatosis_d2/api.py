@@ -127,7 +127,7 @@ def segment(
         InputError: a setting is at fault, or no input could be segmented. If some could, the
             others stand in ``faults``.
 
-    Example:
+    Examples:
         >>> [tile] = segment("tile.png", mpp=0.5, model="clump-split")
         >>> tile.summary["droplets"], tile.summary["fat_area_percent"]
         (12, 7.84467)
@@ -202,7 +202,7 @@ def segment_image(image_rgb, *, mpp=None, model=None, filters=()):
     Raises:
         InputError: the array is no RGB image, or the model needs the pixel size.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from PIL import Image
         >>> image_rgb = np.array(Image.open("tile.png"))
@@ -236,7 +236,7 @@ def load_model(name=None, *, weights=None, score_threshold=None, batch_size=None
     Raises:
         InputError: there is no such config, or its weights are missing or do not fit.
 
-    Example:
+    Examples:
         >>> model = load_model("clump-split", score_threshold=0.7)
         >>> model.category
         'droplet'
@@ -273,7 +273,7 @@ def label(images, *, mpp=None, method="clump-split", workers=1, scheduler=None, 
         InputError: a setting is at fault, or no image could be labelled. If some could, the
             others stand in ``faults``.
 
-    Example:
+    Examples:
         >>> labels = label("tile.png", mpp=0.5)
         >>> len(labels.coco["annotations"])
         12
@@ -313,7 +313,7 @@ def evaluate(ground_truth, predictions, *, score_threshold=0.0):
     Raises:
         InputError: a file is not sound, or the images are not the same.
 
-    Example:
+    Examples:
         >>> labels = label("tile.png", mpp=0.5).coco
         >>> figures = evaluate(labels, labels)
         >>> figures.metrics["instances"]["f1"], figures.metrics["clinical"]["count_error"]

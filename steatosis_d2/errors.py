@@ -23,7 +23,7 @@ def exit_cleanly():
     found) are the user's to mend, and their messages name the file already. Ctrl-C exits
     with 130, as shells expect.
 
-    Example:
+    Examples:
         >>> if __name__ == "__main__":
         ...     with exit_cleanly():
         ...         main()

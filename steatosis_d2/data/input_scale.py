@@ -14,7 +14,7 @@ def input_scale(image_mpp, *, scale, network_mpp):
     Returns:
         float: more than 1 enlarges.
 
-    Example:
+    Examples:
         >>> input_scale(0.5, scale=1.0, network_mpp=0.25)
         2.0
         >>> input_scale(None, scale=1.0, network_mpp=0.25)

@@ -24,7 +24,7 @@ def tell_microscopy(image_rgb):
         str: ``histology`` where the image has colour; else ``fluorescence`` where its background
         is dark, ``bright-field`` where it is light.
 
-    Example:
+    Examples:
         >>> tell_microscopy(np.zeros((8, 8, 3), np.uint8))
         'fluorescence'
     """

@@ -188,7 +188,7 @@ def case_of_name(name, *, pattern):
     Raises:
         InputError: the pattern does not match, or matches nothing.
 
-    Example:
+    Examples:
         >>> case_of_name("L07_2000_976", pattern=re.compile(r"L(\d+)_"))
         '07'
     """

@@ -70,7 +70,7 @@ def draw_epoch(weights, *, seed, epoch):
     Returns:
         ndarray: int64, shape (N,), indices of images.
 
-    Example:
+    Examples:
         >>> sorted(draw_epoch(np.ones(4), seed=0, epoch=0).tolist())
         [0, 1, 2, 3]
     """
@@ -174,7 +174,7 @@ def balance_groups(groups, *, power):
     Returns:
         ndarray: float, shape (len(groups),), adding up to 1.
 
-    Example:
+    Examples:
         >>> balance_groups(["a", "a", "a", "b"], power=0)
         array([0.16666667, 0.16666667, 0.16666667, 0.5       ])
     """

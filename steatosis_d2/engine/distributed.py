@@ -125,7 +125,7 @@ def first_host(node_list):
     Returns:
         str: its name.
 
-    Example:
+    Examples:
         >>> first_host("gpu[03-04,07],login1")
         'gpu03'
     """

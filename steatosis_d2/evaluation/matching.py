@@ -69,7 +69,7 @@ def as_rles(masks, *, height, width):
     Raises:
         ValueError: a mask is of another form or size.
 
-    Example:
+    Examples:
         >>> rles = as_rles(np.array([[1, 1, 0], [0, 0, 2]]), height=2, width=3)
         >>> [int(coco_mask.area(rle)) for rle in rles]
         [2, 1]
@@ -94,7 +94,7 @@ def sparse_iou(predictions, truths):
     Returns:
         scipy.sparse.csr_array: float64, shape (N, M); pairs without a common pixel are not stored.
 
-    Example:
+    Examples:
         >>> wide = as_rles(np.array([[1, 1, 1, 0]]), height=1, width=4)
         >>> narrow = as_rles(np.array([[0, 1, 1, 0]]), height=1, width=4)
         >>> sparse_iou(wide, narrow).toarray().round(3).tolist()
@@ -145,7 +145,7 @@ def match_instances(iou):
     Returns:
         Match: every pair that shares a pixel and belongs to the pairing.
 
-    Example:
+    Examples:
         >>> match = match_instances(sparse.csr_array([[0.8, 0.6], [0.7, 0.0]]))
         >>> match.predictions.tolist(), match.truths.tolist(), match.ious.tolist()
         ([0, 1], [1, 0], [0.6, 0.7])

@@ -24,7 +24,7 @@ def paper_metrics(best_ious, *, n_truths):
         ``paper_jaccard``, as fractions. An image without truth and without predictions is a
         success (1); where only one of the two is empty, all are 0.
 
-    Example:
+    Examples:
         >>> paper_metrics([0.8, 0.3], n_truths=1)["paper_ap50"]
         1.0
     """

@@ -92,7 +92,7 @@ class BorderMerger:
 
     Memory holds the instances along the borders to tiles that have not come yet.
 
-    Example:
+    Examples:
         >>> from steatosis_d2.inference.tiles import plan_tiles
         >>> tiles = plan_tiles(90, 64, tile_px=64, overlap_px=32)
         >>> merger = BorderMerger(tiles, width=90, height=64)

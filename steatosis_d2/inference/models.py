@@ -9,6 +9,7 @@ from typing import Any
 from steatosis_d2 import __version__, model_zoo
 from steatosis_d2.data.coco import DROPLET
 from steatosis_d2.errors import InputError
+from steatosis_d2.install_detectron2 import require_detectron2
 from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import PRESETS, choose_parameters
 
@@ -112,6 +113,7 @@ class MaskRCNNChoice:
         Raises:
             InputError: config, weights or overrides are at fault.
         """
+        require_detectron2()
         # These take seconds to import, and the classical model does without them.
         from steatosis_d2.inference.predictor import MaskRCNNPredictor
 

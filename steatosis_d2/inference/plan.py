@@ -43,7 +43,7 @@ def name_inputs(files):
         list[SlideInput]: in the same order. A file's name is that without its suffix; where two
         files share it, their whole names with the folders that tell them apart.
 
-    Example:
+    Examples:
         >>> files = {name: Path(name) for name in ("a.svs", "a.png", "b/c.svs")}
         >>> [item.name for item in name_inputs(files)]
         ['a.svs', 'a.png', 'c']

@@ -64,7 +64,7 @@ def plan_tiles(width, height, *, tile_px, overlap_px, tissue=None):
     Raises:
         ValueError: the overlap is less than 16 px or more than half a tile.
 
-    Example:
+    Examples:
         >>> [tile.left for tile in plan_tiles(2000, 512, tile_px=1024, overlap_px=128)]
         [0, 624, 1248]
     """

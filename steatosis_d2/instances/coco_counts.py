@@ -29,7 +29,7 @@ def encode_counts(counts, n_counts):
     Returns:
         list[str]: ``counts`` of each mask's COCO RLE.
 
-    Example:
+    Examples:
         >>> encode_counts(np.array([1, 1, 2, 1, 1, 6]), np.array([5, 1]))
         ['11200', '6']
     """
@@ -62,7 +62,7 @@ def decode_counts(texts):
     Raises:
         ValueError: a text is no run-length code.
 
-    Example:
+    Examples:
         >>> [array.tolist() for array in decode_counts([b"11200", b"6"])]
         [[1, 1, 2, 1, 1, 6], [5, 1]]
     """

@@ -22,7 +22,7 @@ def trace_outlines(instances):
         holes; int64, shape (n, 2), (x, y) in px of the image, the first point repeated at the
         end. Positive area in (x, y) is an outer ring, as GeoJSON wants it.
 
-    Example:
+    Examples:
         >>> [[[ring]]] = trace_outlines([Instance(np.ones((1, 2), bool), 5, 3, 1.0)])
         >>> ring.tolist()
         [[3, 5], [5, 5], [5, 6], [3, 6], [3, 5]]

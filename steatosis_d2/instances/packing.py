@@ -27,7 +27,7 @@ def pack_instances(groups):
     Returns:
         bytes: for :func:`unpack_instances`.
 
-    Example:
+    Examples:
         >>> dot = Instance(np.ones((1, 1), bool), top=3, left=5, score=0.75)
         >>> data = pack_instances([[], [dot]])
         >>> len(data), [len(group) for group in unpack_instances(data)]

@@ -174,7 +174,7 @@ def decode_crop(rle):
         tuple: the mask, bool (h, w); row and column of its first pixel in the image, in px. An
         empty mask has shape (0, 0).
 
-    Example:
+    Examples:
         >>> crop, top, left = decode_crop(encode_mask(np.eye(3, dtype=bool) & [False, True, True]))
         >>> crop.tolist(), top, left
         ([[True, False], [False, True]], 1, 1)
@@ -272,7 +272,7 @@ def run_lengths(rle):
     Raises:
         ValueError: the text is no run-length code.
 
-    Example:
+    Examples:
         >>> run_lengths(encode_mask(np.array([[False, False, True], [True, False, False]])))
         array([1, 1, 2, 1, 1])
     """

@@ -99,7 +99,7 @@ def estimate_mpp(diameter_px):
     Returns:
         tuple[float or None, int]: um/px, None where there are too few; the number of nuclei.
 
-    Example:
+    Examples:
         >>> estimate_mpp(np.full(20, 12.0))
         (0.5, 20)
         >>> estimate_mpp(np.full(20, 18.0))

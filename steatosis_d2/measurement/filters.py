@@ -85,7 +85,7 @@ def parse_rules(texts):
     Raises:
         InputError: what is neither, with the columns that there are.
 
-    Example:
+    Examples:
         >>> [str(rule) for rule in parse_rules(["solidity >= 0.8, area <= 6 * mean"])]
         ['solidity>=0.8', 'area<=6*mean']
     """

@@ -34,7 +34,7 @@ class GradeCalibration:
         """
         Grade of a fat area.
 
-        Example:
+        Examples:
             >>> GradeCalibration("ours.json", (1.5, 8.0), ("0", "1", "2 or 3")).grade(1.5)
             '1'
         """

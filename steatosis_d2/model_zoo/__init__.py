@@ -47,7 +47,7 @@ def get_config_file(name):
     Raises:
         InputError: there is no such file or name.
 
-    Example:
+    Examples:
         >>> get_config_file("liver/starter.yaml")  # doctest: +ELLIPSIS
         '...configs/liver/starter.yaml'
     """

@@ -31,7 +31,7 @@ def mirrored_indices(length, filled_length):
     Returns:
         Tensor: int64, shape (filled_length,).
 
-    Example:
+    Examples:
         >>> mirrored_indices(3, 8).tolist()
         [0, 1, 2, 2, 1, 0, 0, 1]
     """

@@ -137,7 +137,7 @@ def format_number(value):
     """
     A figure for reading: three digits, thousands apart, a dash for what is not defined.
 
-    Example:
+    Examples:
         >>> [format_number(value) for value in (None, 0, 12345, 999.6, 0.01234)]
         ['–', '0', '12,345', '1,000', '0.0123']
     """
@@ -152,7 +152,7 @@ def format_length(length_px, mpp):
     """
     A length in um, or mm, where the pixel size is known, else in px.
 
-    Example:
+    Examples:
         >>> format_length(400, 0.25), format_length(8000, 0.25), format_length(400, None)
         ('100 µm', '2 mm', '400 px')
     """

@@ -176,7 +176,7 @@ def round_up(value):
     """
     The next number of the form 1, 2 or 5 times a power of ten.
 
-    Example:
+    Examples:
         >>> round_up(0.21), round_up(37), round_up(50)
         (0.5, 50.0, 50.0)
     """

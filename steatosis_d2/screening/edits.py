@@ -44,7 +44,7 @@ def split_mask(rle, line_xy):
     Raises:
         ValueError: the line does not cut the mask in two.
 
-    Example:
+    Examples:
         >>> square = encode_crop(np.ones((8, 8), bool), top=0, left=0, height=8, width=8)
         >>> [int(coco_mask.area(part)) for part in split_mask(square, [(3, -1), (3, 9)])]
         [40, 24]
@@ -80,7 +80,7 @@ def close_outline(points_xy):
     Returns:
         shapely.Geometry: valid; empty for fewer than three points, or points on one line.
 
-    Example:
+    Examples:
         >>> close_outline([(0, 0), (4, 4), (4, 0), (0, 4)]).area
         8.0
     """

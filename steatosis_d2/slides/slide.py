@@ -67,7 +67,7 @@ def open_slide(path, *, mpp=None):
     Raises:
         InputError: the file is missing, damaged, no slide or image, or its px are not square.
 
-    Example:
+    Examples:
         >>> with open_slide("CMU-1-Small-Region.svs") as slide:
         ...     print(slide.width, slide.height, slide.mpp)
         2220 2967 0.499

@@ -110,16 +110,16 @@ def test_fast_copy_follows_the_weights(slim_cfg):
 
 
 @pytest.mark.slow
-def test_snippet_of_the_readme_prints_what_segment_finds(tmp_path, monkeypatch, capsys):
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+def test_snippet_of_the_guide_prints_what_segment_finds(tmp_path, monkeypatch, capsys):
+    guide = (Path(__file__).resolve().parents[2] / "docs/python-api.md").read_text()
     [snippet] = [
-        code for code in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Default" in code
+        code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "Default" in code
     ]
     monkeypatch.chdir(tmp_path)
     liver = random_liver(np.random.default_rng(3), mpp=0.33, fat_fraction=0.15)
     tile = liver.render(top=0, left=0, height=400, width=400)
     cv2.imwrite("tile.png", tile.image_rgb[:, :, ::-1])
-    exec(compile(snippet, "README.md", "exec"), {})
+    exec(compile(snippet, "python-api.md", "exec"), {})
     printed = capsys.readouterr().out
     [found] = steatosis_d2.segment("tile.png")
     row = found.summary

@@ -211,9 +211,9 @@ def test_wrong_usage_exits_with_2(parse, capsys, words):
     assert capsys.readouterr().err.startswith("usage: screen_labels.py")
 
 
-def test_commands_of_the_readme_are_understood(parse):
-    text = (REPOSITORY / "README.md").read_text()
-    commands = re.findall(r"python tools/screen_labels\.py ([^#`\n]+)", text)
+def test_commands_of_the_guide_are_understood(parse):
+    text = (REPOSITORY / "docs/label-and-review.md").read_text()
+    commands = re.findall(r"steatosis-d2 screen ([^#`\n]+)", text)
     assert {parse(*shlex.split(command)).run.__name__ for command in commands} == {
         "serve",
         "merge",

@@ -44,7 +44,7 @@ class DiskSlide(Slide):
     their neighbours, in clumps of every size; none overlap. Each differs from all near it in
     colour, so that :class:`ColorModel` can tell those that touch apart.
 
-    Example:
+    Examples:
         >>> slide = DiskSlide(100_000, 100_000, seed=1)
         >>> disks = slide.instances(left=50_000, top=50_000, right=51_000, bottom=51_000)
     """

@@ -55,7 +55,7 @@ class SyntheticLiver:
         look (Look): how it looks.
         mpp (float): um/px.
 
-    Example:
+    Examples:
         >>> liver = SyntheticLiver(Anatomy(seed=1, fat_fraction=0.2))
         >>> window = liver.render(top=0, left=0, height=256, width=256)
         >>> again = liver.render(top=100, left=50, height=8, width=9)

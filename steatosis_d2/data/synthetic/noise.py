@@ -49,7 +49,7 @@ def uniform(ids, name):
     Returns:
         ndarray: float64, of the shape of ``ids``.
 
-    Example:
+    Examples:
         >>> ids = place_ids(7, "nucleus", np.arange(3), 5)
         >>> (uniform(ids, "radius") == uniform(ids[1:], "radius")[0]).tolist()
         [False, True, False]
