@@ -19,6 +19,7 @@ from steatosis_d2.evaluation.metrics import (
     IOU_THRESHOLDS,
     aggregated_jaccard,
     area_px,
+    count_overlap,
     dice_coefficient,
     dsb2018_score,
     fat_area_percent,
@@ -26,6 +27,7 @@ from steatosis_d2.evaluation.metrics import (
     unite_masks,
 )
 from steatosis_d2.evaluation.paper_protocol import PAPER_METRICS, paper_metrics
+from steatosis_d2.evaluation.sizes import count_by_size, metrics_by_size
 
 MATCH_IOU = 0.5
 # Of each image; the data set's are their mean and standard deviation over images.
@@ -48,12 +50,16 @@ class ImageMeasurement:
         file_name (str): of the image.
         match (Match): its one-to-one matching.
         figures (dict): name -> number, a row of the per-image table.
+        overlap_px (tuple): px of the foreground that was found, of the true one, and of both.
+        by_size (dict): from :func:`~.sizes.count_by_size`.
         group (str or None): the kind of image, where the truths tell it.
     """
 
     file_name: str
     match: Match
     figures: dict
+    overlap_px: tuple[int, int, int]
+    by_size: dict
     group: str | None = None
 
 
@@ -64,8 +70,8 @@ class Evaluation:
 
     Attributes:
         metrics (dict): group -> name -> float: ``segm`` (COCO AP), ``instances`` (one-to-one at
-            IoU 0.50), ``by_iou`` (the same at 0.50 to 0.95), ``paper`` (Guo et al. 2019) and
-            ``clinical``.
+            IoU 0.50), ``by_iou`` (the same at 0.50 to 0.95), ``by_size`` (by diameter, where all
+            pixel sizes are known), ``paper`` (Guo et al. 2019) and ``clinical``.
         images (list[ImageMeasurement]): one an image.
         ap (CocoAP): COCO's figures with their precision-recall curves.
         score_threshold (float): lowest score that counts, in all figures but COCO AP.
@@ -88,7 +94,9 @@ def evaluate_pairs(pairs, *, score_threshold=0.0):
     Pooled figures (``instances``, ``by_iou``) count every instance alike. Figures averaged over
     images are over all images, but for ``f1_per_image``, ``pq_per_image`` and ``paper``, which
     need truths: they leave out images without any (healthy tiles), unless there are no others.
-    ``healthy_images_clean_share`` tells how many of those got no false instance.
+    ``healthy_images_clean_share`` tells how many of those got no false instance. Dice comes three
+    times: the mean over images (``dice``), over those where anything is true or found
+    (``dice_nonempty``), and of all pixels together (``dice_pooled``).
 
     Args:
         pairs (list[ImagePair]): from :func:`~.image_pairs.pair_images`.
@@ -107,8 +115,10 @@ def evaluate_pairs(pairs, *, score_threshold=0.0):
         "instances": _counts(pooled)
         | instance_metrics(pooled, iou_threshold=MATCH_IOU)
         | {f"{name}_per_image": _mean(with_truth, name) for name in ("f1", "pq")}
-        | {name: _mean(images, name) for name in ("aji", "dice", "dsb2018_score")},
+        | {name: _mean(images, name) for name in ("aji", "dice", "dsb2018_score")}
+        | _dice_of_many(images),
         "by_iou": _metrics_by_iou(pooled),
+        "by_size": metrics_by_size([image.by_size for image in images]),
         "paper": {name: _mean(with_truth, name) for name in PAPER_METRICS},
         "clinical": _clinical_metrics(images),
     }
@@ -133,6 +143,7 @@ def measure_image(pair, *, score_threshold):
         unite_masks(rles, height=pair.height, width=pair.width)
         for rles in (pair.predictions, pair.truths)
     )
+    overlap_px = count_overlap(foreground, true_foreground)
     fat_percent, true_fat_percent = fat_area_percent(foreground), fat_area_percent(true_foreground)
     figures = (
         _counts(match)
@@ -144,7 +155,7 @@ def measure_image(pair, *, score_threshold):
                 prediction_areas_px=[area_px(rle) for rle in pair.predictions],
                 truth_areas_px=[area_px(rle) for rle in pair.truths],
             ),
-            "dice": dice_coefficient(foreground, true_foreground),
+            "dice": dice_coefficient(*overlap_px),
         }
         | paper_metrics(highest_ious(iou, axis=1), n_truths=len(pair.truths))
         | {
@@ -156,7 +167,8 @@ def measure_image(pair, *, score_threshold):
             "fat_area_error_points": abs(fat_percent - true_fat_percent),
         }
     )
-    return ImageMeasurement(pair.file_name, match, figures, pair.group)
+    by_size = count_by_size(pair, match, iou_threshold=MATCH_IOU)
+    return ImageMeasurement(pair.file_name, match, figures, overlap_px, by_size, pair.group)
 
 
 def _at_operating_point(pair, score_threshold):
@@ -198,6 +210,17 @@ def _metrics_by_iou(match):
         f"{name}_{round(100 * threshold)}": instance_metrics(match, iou_threshold=threshold)[name]
         for name in ("precision", "recall", "f1", "instance_accuracy")
         for threshold in IOU_THRESHOLDS
+    }
+
+
+def _dice_of_many(images):
+    nonempty = [image for image in images if any(image.overlap_px)] or images
+    pooled_px = [
+        sum(pixels) for pixels in zip(*(image.overlap_px for image in images), strict=True)
+    ]
+    return {
+        "dice_nonempty": _mean(nonempty, "dice"),
+        "dice_pooled": dice_coefficient(*pooled_px),
     }
 
 

@@ -25,6 +25,7 @@ class ImagePair:
         predictions (list[dict]): in descending order of the scores, equal ones as in their file.
         scores (ndarray): float64, one a prediction.
         group (str or None): the kind of image, where the file of truths tells it.
+        mpp (float or None): pixel size in um/px, where one of the files tells it.
     """
 
     file_name: str
@@ -35,6 +36,7 @@ class ImagePair:
     predictions: list[dict]
     scores: np.ndarray
     group: str | None = None
+    mpp: float | None = None
 
 
 def pair_images(truth, predictions, *, truth_name, predictions_name):
@@ -72,6 +74,7 @@ def pair_images(truth, predictions, *, truth_name, predictions_name):
         _pair(
             image,
             truth_annotations.get(image["id"], []),
+            predicted_images[key],
             predicted_annotations.get(predicted_images[key]["id"], []),
             names,
         )
@@ -137,7 +140,7 @@ def _by_image(annotations):
     return groups
 
 
-def _pair(image, truths, predictions, names):
+def _pair(image, truths, predicted_image, predictions, names):
     scores = np.array([_score(annotation, names[1]) for annotation in predictions])
     order = np.argsort(-scores, kind="stable")
     return ImagePair(
@@ -149,6 +152,7 @@ def _pair(image, truths, predictions, names):
         predictions=[_rle(predictions[i], image, names[1]) for i in order],
         scores=scores[order],
         group=image.get("group"),
+        mpp=image.get("mpp") or predicted_image.get("mpp"),
     )
 
 

@@ -113,20 +113,32 @@ def unite_masks(rles, *, height, width):
     return coco_mask.merge([empty, *groups])
 
 
-def dice_coefficient(foreground, true_foreground):
+def count_overlap(foreground, true_foreground):
     """
-    Dice coefficient of two foregrounds, whichever instance a pixel belongs to.
+    Pixels of two foregrounds, whichever instance a pixel belongs to.
 
     Args:
         foreground (dict): run-length code from :func:`unite_masks`.
         true_foreground (dict): run-length code of the same image.
 
     Returns:
-        float: in 0..1.
+        tuple[int, int, int]: of the first, of the second, and of both.
     """
     common = coco_mask.merge([foreground, true_foreground], intersect=True)
-    total_px = area_px(foreground) + area_px(true_foreground)
-    return _ratio(2 * area_px(common), total_px, 1.0)
+    return area_px(foreground), area_px(true_foreground), area_px(common)
+
+
+def dice_coefficient(found_px, true_px, common_px):
+    """
+    Dice coefficient of two foregrounds.
+
+    Args:
+        found_px, true_px, common_px (int): from :func:`count_overlap`, or sums over images.
+
+    Returns:
+        float: in 0..1; 1 where both are empty.
+    """
+    return _ratio(2 * common_px, found_px + true_px, 1.0)
 
 
 def fat_area_percent(foreground):

@@ -7,6 +7,7 @@ from tabulate import tabulate
 from steatosis_d2.evaluation.figures import CLINICAL_FIGURES, MATCH_IOU
 from steatosis_d2.evaluation.matching import pool_matches
 from steatosis_d2.evaluation.metrics import IOU_THRESHOLDS, instance_metrics
+from steatosis_d2.evaluation.sizes import SIZE_CLASSES
 from steatosis_d2.files import replace_when_done
 
 # Heading -> group and name of the figure. The first four are the columns of Table 1 in Guo et al.
@@ -21,6 +22,8 @@ TABLE_1_COLUMNS = {
     "PQ": ("instances", "pq"),
     "AP": ("segm", "AP"),
 }
+
+SIZE_FIGURES = ("truths", "recall", "predictions", "precision")
 
 
 def as_record(evaluation):
@@ -68,12 +71,27 @@ def format_table(evaluation):
             "Dice, DSB 2018)\n" + _table(metrics["instances"].items()),
             "One to one over IoU thresholds\n"
             + _table(by_iou, headers=["IoU", *(f"{t:.2f}" for t in IOU_THRESHOLDS)]),
+            *_table_by_size(metrics["by_size"]),
             "Protocol of Guo et al. 2019, mean over images\n" + _table(metrics["paper"].items()),
             "Clinical: mean and standard deviation over images\n"
             + _table([*counts, *spread], headers=["", "mean", "sd"]),
             *_tables_by_kind(evaluation.images),
         ]
     )
+
+
+def _table_by_size(metrics):
+    """One table, or none where a pixel size is not known."""
+    if not metrics:
+        return []
+    rows = [
+        [
+            name.replace("_", " "),
+            *(metrics[f"{figure}_{name}"] for figure in SIZE_FIGURES),
+        ]
+        for name in SIZE_CLASSES
+    ]
+    return ["By diameter, one to one at IoU 0.50\n" + _table(rows, ["", *SIZE_FIGURES])]
 
 
 def _tables_by_kind(images):

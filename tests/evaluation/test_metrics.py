@@ -19,6 +19,7 @@ from steatosis_d2.evaluation.matching import as_rles, match_instances, sparse_io
 from steatosis_d2.evaluation.metrics import (
     IOU_THRESHOLDS,
     aggregated_jaccard,
+    count_overlap,
     dice_coefficient,
     dsb2018_score,
     fat_area_percent,
@@ -217,7 +218,8 @@ def test_dice_counts_each_pixel_once_however_many_instances_hold_it():
         unite_masks(rles, height=HEIGHT, width=WIDTH)
         for rles in ([bar(0, 6), bar(2, 6)], [bar(4, 8)])
     )
-    assert dice_coefficient(foreground, truth) == pytest.approx(2 * 4 / (8 + 8))
+    assert count_overlap(foreground, truth) == (8, 8, 4)
+    assert dice_coefficient(*count_overlap(foreground, truth)) == pytest.approx(2 * 4 / (8 + 8))
 
 
 @given(rles=st.lists(disks, max_size=12))
