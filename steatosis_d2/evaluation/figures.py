@@ -70,8 +70,8 @@ class Evaluation:
 
     Attributes:
         metrics (dict): group -> name -> float: ``segm`` (COCO AP), ``instances`` (one-to-one at
-            IoU 0.50), ``by_iou`` (the same at 0.50 to 0.95), ``by_size`` (by diameter, where all
-            pixel sizes are known), ``paper`` (Guo et al. 2019) and ``clinical``.
+            IoU 0.50), ``by_iou`` (the same at 0.50 to 0.95), ``paper`` (Guo et al. 2019),
+            ``clinical``, and ``by_size`` (by diameter) where all pixel sizes are known.
         images (list[ImageMeasurement]): one an image.
         ap (CocoAP): COCO's figures with their precision-recall curves.
         score_threshold (float): lowest score that counts, in all figures but COCO AP.
@@ -118,10 +118,12 @@ def evaluate_pairs(pairs, *, score_threshold=0.0):
         | {name: _mean(images, name) for name in ("aji", "dice", "dsb2018_score")}
         | _dice_of_many(images),
         "by_iou": _metrics_by_iou(pooled),
-        "by_size": metrics_by_size([image.by_size for image in images]),
         "paper": {name: _mean(with_truth, name) for name in PAPER_METRICS},
         "clinical": _clinical_metrics(images),
     }
+    by_size = metrics_by_size([image.by_size for image in images])
+    if by_size:
+        metrics["by_size"] = by_size
     return Evaluation(metrics, images, ap, score_threshold)
 
 

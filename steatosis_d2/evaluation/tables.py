@@ -71,7 +71,7 @@ def format_table(evaluation):
             "Dice, DSB 2018)\n" + _table(metrics["instances"].items()),
             "One to one over IoU thresholds\n"
             + _table(by_iou, headers=["IoU", *(f"{t:.2f}" for t in IOU_THRESHOLDS)]),
-            *_table_by_size(metrics["by_size"]),
+            *_table_by_size(metrics.get("by_size")),
             "Protocol of Guo et al. 2019, mean over images\n" + _table(metrics["paper"].items()),
             "Clinical: mean and standard deviation over images\n"
             + _table([*counts, *spread], headers=["", "mean", "sd"]),
