@@ -22,6 +22,7 @@ from steatosis_d2.instances.rle import decode_mask, encode_label_image, encode_m
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: pip install '.[dev]'"
 )
+driver = pytest.importorskip("playwright._impl._driver")
 pytest.importorskip("fastapi", reason="the page needs fastapi: pip install '.[screening]'")
 expect = sync_api.expect
 expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
@@ -37,6 +38,14 @@ def browser():
     executable = next(filter(None, map(shutil.which, BROWSERS)), None)
     if executable is None:
         pytest.skip(f"no browser found ({', '.join(BROWSERS)}); apt-get install chromium")
+    node = subprocess.run(
+        [driver.compute_driver_executable()[0], "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if node.returncode:
+        pytest.skip(f"Playwright's node does not run ({node.stderr.strip()}); make browser")
     with sync_api.sync_playwright() as playwright:
         # Chromium's sandbox does not work for root, nor in most containers.
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
