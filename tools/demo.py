@@ -24,6 +24,7 @@ import pandas as pd
 
 from steatosis_d2 import cli
 from steatosis_d2.cli.prepare_slide import SLIDE, TRUTH
+from steatosis_d2.evaluation.sizes import SIZE_CLASSES
 
 SEED = 1
 MAX_FAT_ERROR_POINTS, MIN_F1 = 1.0, 0.75
@@ -98,6 +99,7 @@ class Outcome:
         fat_percent, true_fat_percent (float): of the tissue.
         droplets, true_droplets (int): how many.
         precision, recall, f1 (float): of droplets, 0 to 1, at IoU 0.5.
+        recall_by_size (dict): "below 5 um" and so on -> recall.
     """
 
     slide_mm2: float
@@ -109,6 +111,7 @@ class Outcome:
     precision: float
     recall: float
     f1: float
+    recall_by_size: dict[str, float]
 
 
 def read_outcome(results, metrics):
@@ -128,6 +131,9 @@ def read_outcome(results, metrics):
         precision=instances["precision"],
         recall=instances["recall"],
         f1=instances["f1"],
+        recall_by_size={
+            name.replace("_", " "): measured["by_size"][f"recall_{name}"] for name in SIZE_CLASSES
+        },
     )
 
 
@@ -147,6 +153,7 @@ def find_faults(outcome):
 
 def describe(outcome, *, slide, results):
     """The last lines, for somebody who has never seen this."""
+    by_size = ", ".join(f"{name} {share:.0%}" for name, share in outcome.recall_by_size.items())
     return f"""
 The slide has {outcome.tissue_mm2:.1f} mm2 of tissue on {outcome.slide_mm2:.0f} mm2.
 
@@ -155,7 +162,7 @@ The slide has {outcome.tissue_mm2:.1f} mm2 of tissue on {outcome.slide_mm2:.0f} 
   droplets           {outcome.droplets:6,}     {outcome.true_droplets:6,}
 
 Of the droplets found, {outcome.precision:.0%} are real.
-Of the real ones, {outcome.recall:.0%} were found (F1 {outcome.f1:.2f}).
+Of the real ones, {outcome.recall:.0%} were found: {by_size} (F1 {outcome.f1:.2f}).
 
 Open
   {results / "report.html"}   all of it at a glance, in a browser

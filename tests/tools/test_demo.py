@@ -20,6 +20,7 @@ GOOD = demo.Outcome(
     precision=0.9,
     recall=0.7,
     f1=0.79,
+    recall_by_size={"below 5 um": 0.26, "from 10 um": 0.997},
 )
 
 
@@ -38,6 +39,11 @@ def test_a_good_result_has_no_fault():
 )
 def test_a_bad_result_is_said(figures, message):
     assert message in " ".join(demo.find_faults(dataclasses.replace(GOOD, **figures)))
+
+
+def test_what_was_missed_is_said_by_size():
+    text = demo.describe(GOOD, slide=Path("a.tif"), results=Path("results"))
+    assert "70% were found: below 5 um 26%, from 10 um 100% (F1 0.79)" in text
 
 
 @pytest.mark.slow
