@@ -6,7 +6,12 @@ import math
 import os
 from pathlib import Path
 
-from steatosis_d2.cli.option_types import pixel_size_um, read_number
+from steatosis_d2.cli.option_types import (
+    non_negative_integer,
+    pixel_size_um,
+    positive_integer,
+    read_number,
+)
 from steatosis_d2.data.prepare import write_dataset
 from steatosis_d2.data.sources import open_source
 from steatosis_d2.data.splits import DEFAULT_FRACTIONS, choose_splits
@@ -101,6 +106,37 @@ def prepare_published(
             incomplete=incomplete,
             description=description,
         )
+
+
+def add_drawing_options(parser, *, seed_help):
+    """
+    Options of what draws synthetic tissue.
+
+    Args:
+        parser (argparse.ArgumentParser): of the command.
+        seed_help (str): what another seed changes.
+    """
+    parser.add_argument(
+        "--seed",
+        type=non_negative_integer,
+        default=0,
+        metavar="S",
+        help=f"{seed_help} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--mpp",
+        type=drawable_pixel_size,
+        default=0.5,
+        metavar="M",
+        help="um/px: 0.5 is a scan at 20x, 0.25 one at 40x (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="processes to draw with; the files do not depend on it (default: %(default)s)",
+    )
 
 
 def drawable_pixel_size(text):

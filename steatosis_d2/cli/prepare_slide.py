@@ -15,8 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from steatosis_d2.cli.option_types import non_negative_integer, positive_integer
-from steatosis_d2.cli.prepare_options import drawable_pixel_size
+from steatosis_d2.cli.prepare_options import add_drawing_options
 from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
 from steatosis_d2.data.synthetic import random_biopsy
 from steatosis_d2.inference.parallel import open_mapper
@@ -37,27 +36,7 @@ def build_parser(prog):
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help=f"folder for {SLIDE} and {TRUTH}"
     )
-    parser.add_argument(
-        "--seed",
-        type=non_negative_integer,
-        default=0,
-        metavar="S",
-        help="another seed: another patient, stain and scanner (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--mpp",
-        type=drawable_pixel_size,
-        default=0.5,
-        metavar="M",
-        help="um/px: 0.5 is a scan at 20x, 0.25 one at 40x (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=positive_integer,
-        default=1,
-        metavar="N",
-        help="processes to draw with; the files do not depend on it (default: %(default)s)",
-    )
+    add_drawing_options(parser, seed_help="another seed: another patient, stain and scanner")
     return parser
 
 

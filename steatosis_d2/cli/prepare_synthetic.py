@@ -26,7 +26,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from steatosis_d2.cli.option_types import non_negative_integer, positive_integer
-from steatosis_d2.cli.prepare_options import drawable_pixel_size
+from steatosis_d2.cli.prepare_options import add_drawing_options
 from steatosis_d2.data.coco import DROPLET, annotation_record, image_record, write_coco
 from steatosis_d2.data.synthetic import STAINS, add_structures, random_liver
 from steatosis_d2.files import replace_when_done
@@ -111,32 +111,12 @@ def build_parser(prog):
         help="side of a tile (default: %(default)s)",
     )
     parser.add_argument(
-        "--mpp",
-        type=drawable_pixel_size,
-        default=0.5,
-        metavar="M",
-        help="um/px: 0.5 is a scan at 20x, 0.25 one at 40x (default: %(default)s)",
-    )
-    parser.add_argument(
         "--stain",
         choices=STAINS,
         default="hematoxylin-eosin",
         help="the weights that ship have seen no other than the first (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seed",
-        type=non_negative_integer,
-        default=0,
-        metavar="S",
-        help="another seed makes other tiles (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--workers",
-        type=positive_integer,
-        default=1,
-        metavar="N",
-        help="processes to draw with; the files do not depend on it (default: %(default)s)",
-    )
+    add_drawing_options(parser, seed_help="another seed makes other tiles")
     return parser
 
 

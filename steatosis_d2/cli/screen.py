@@ -183,7 +183,7 @@ def serve(arguments):
         from steatosis_d2.screening.server import create_app, open_listener, run_app
     except ModuleNotFoundError as error:
         raise InputError(
-            f"the page needs the package '{error.name}': pip install 'steatosis-d2[screening]'"
+            f"the page needs the package '{error.name}': pip install fastapi uvicorn"
         ) from None
     with open_listener(arguments.host, arguments.port) as listener:
         log = DecisionLog(decisions_path(arguments), label_file, create=True)

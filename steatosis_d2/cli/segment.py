@@ -231,9 +231,7 @@ def estimate(arguments):
     seconds_per_tile = None
     with open_executor(workers=arguments.workers, scheduler=arguments.scheduler) as executor:
         facts = executor.submit(pipeline.describe_model, make_model).result()
-        print(
-            f"{'input':<32} {'width_px':>9} {'height_px':>9} {'um/px':>7} {'tissue_mm2':>10} tiles"
-        )
+        print(HEADING)
         for item in name_inputs(files):
             with (
                 pipeline.note_fault(item, failed),
