@@ -13,20 +13,22 @@ import shapely
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from steatosis_d2.data.coco import check_coco, read_coco
+from steatosis_d2.data.coco import DROPLET, check_coco, read_coco
 from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images
 from steatosis_d2.inference import pipeline
-from steatosis_d2.inference.models import LoadedModel, choose_model
+from steatosis_d2.inference.label_outputs import LabelOutputs, Labels, collect_labels
+from steatosis_d2.inference.models import ClassicalChoice, LoadedModel, choose_model
 from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting
-from steatosis_d2.inference.parallel import open_executor, open_mapper
+from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import OVERLAP_PX, TILE_PX, Tiling, name_inputs
 from steatosis_d2.inference.results import RunResults
 from steatosis_d2.inference.slide_run import prepare_folder
 from steatosis_d2.instances.instance import Instance
-from steatosis_d2.labeling.batch import label_all
+from steatosis_d2.labeling.methods import describe_labels
+from steatosis_d2.labeling.pixel_size import ESTIMATE
 from steatosis_d2.measurement.filters import find_reasons, parse_rules
 from steatosis_d2.measurement.grading import read_grade_calibration
 from steatosis_d2.measurement.morphology import measure_instances
@@ -155,6 +157,43 @@ def segment(
     )
     scratch = None if output is not None else tempfile.TemporaryDirectory(prefix="steatosis_d2_")
     journals = Path(output, JOURNAL_FOLDER) if scratch is None else Path(scratch.name)
+    run, failed = _run_pipeline(
+        items,
+        make_model,
+        tiling=tiling,
+        reporting=reporting,
+        outputs=NoFiles(reporting) if output is None else OutputFolder(Path(output), reporting),
+        journals=journals,
+        resume=resume,
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
+    faults += failed.values()
+    results = RunResults(
+        items, run, journals=journals, failed=failed, faults=faults, scratch=scratch
+    )
+    if output is not None:
+        results.write_run_files(output)
+    if not results:
+        raise InputError(join_faults(faults))
+    return results
+
+
+def _run_pipeline(
+    items,
+    make_model,
+    *,
+    tiling,
+    reporting,
+    outputs,
+    journals,
+    resume,
+    workers,
+    scheduler,
+    progress,
+):
+    """All inputs through the model: the run's settings, and file name -> why it failed."""
     with open_executor(workers=workers, scheduler=scheduler) as executor:
         facts = executor.submit(pipeline.describe_model, make_model).result()
         run = RunSettings(facts, tiling, reporting)
@@ -168,20 +207,10 @@ def segment(
                 tiling=tiling,
                 parameters=run.parameters,
                 folder=journals,
-                outputs=NoFiles(reporting)
-                if output is None
-                else OutputFolder(Path(output), reporting),
+                outputs=outputs,
                 report=report,
             )
-    faults += failed.values()
-    results = RunResults(
-        items, run, journals=journals, failed=failed, faults=faults, scratch=scratch
-    )
-    if output is not None:
-        results.write_run_files(output)
-    if not results:
-        raise InputError(join_faults(faults))
-    return results
+    return run, failed
 
 
 def segment_image(image_rgb, *, mpp=None, model=None, filters=()):
@@ -258,7 +287,7 @@ def label(images, *, mpp=None, method="clump-split", workers=1, scheduler=None, 
     Outline fat droplets without a trained network, as ``steatosis-d2 label`` does.
 
     Args:
-        images (str, Path or list of them): image files, and folders of them.
+        images (str, Path or list of them): images and slides, and folders of them.
         mpp (float, "estimate" or None): pixel size of all images in um/px; ``"estimate"`` takes
             it from the nuclei where the file does not state it; None takes what each file says.
         method (str): ``clump-split``, or ``watershed`` to compare with.
@@ -287,15 +316,57 @@ def label(images, *, mpp=None, method="clump-split", workers=1, scheduler=None, 
     return labels
 
 
-def label_inputs(images, *, mpp, method, workers, scheduler, progress):
-    """As :func:`label`, but where no image could be labelled, that stands in ``faults``, too."""
-    files, faults = list_inputs(_as_list(images))
-    with open_mapper(workers=workers, scheduler=scheduler) as map_in_order:
-        labels = label_all(
-            files, method=method, mpp=mpp, map_in_order=map_in_order, progress=progress
+def label_inputs(
+    images,
+    *,
+    mpp,
+    method,
+    workers,
+    scheduler,
+    progress,
+    overlays=None,
+    journals=None,
+    resume=False,
+):
+    """
+    As :func:`label`, but where no image could be labelled, that stands in ``faults``, too.
+
+    Args:
+        images, mpp, method, workers, scheduler, progress: as for :func:`label`.
+        overlays (Path or None): folder for a picture of each input's labels.
+        journals (Path or None): folder in which an interrupted run can be gone on with; None keeps
+            nothing.
+        resume (bool): go on with the run in ``journals``.
+
+    Returns:
+        Labels: of all inputs that could be labelled.
+    """
+    files, faults = list_inputs(_as_list(images), suffixes=SLIDE_SUFFIXES)
+    items = name_inputs(files)
+    with tempfile.TemporaryDirectory(prefix="steatosis_d2_") as scratch:
+        journals = Path(scratch) if journals is None else journals
+        _, failed = _run_pipeline(
+            items,
+            ClassicalChoice(method),
+            tiling=Tiling(mpp=mpp),
+            reporting=Reporting(),
+            outputs=LabelOutputs(needs_mpp=mpp != ESTIMATE, overlays=overlays),
+            journals=journals,
+            resume=resume,
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
         )
-    labels.faults[:0] = faults
-    return labels
+        records, annotations = collect_labels(
+            [journals / item.name for item in items if item.file_name not in failed]
+        )
+    coco = {
+        "info": describe_labels(records, method=method, mpp=mpp),
+        "images": records,
+        "categories": [{"id": 1, "name": DROPLET}],
+        "annotations": annotations,
+    }
+    return Labels(coco, [*faults, *failed.values()])
 
 
 def evaluate(ground_truth, predictions, *, score_threshold=0.0):

@@ -17,7 +17,7 @@ from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images
 from steatosis_d2.instances.rle import encode_mask
-from steatosis_d2.labeling.batch import METHODS
+from steatosis_d2.labeling.methods import METHODS
 from steatosis_d2.labeling.parameters import choose_parameters
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,9 @@ from steatosis_d2.errors import exit_cleanly
 COMMANDS = {
     "segment": "find every droplet or nucleus in tiles and whole slides",
     "label": "outline droplets without a trained network, as labels to screen",
+    "sample": "choose regions of slides that are worth an expert's time",
     "screen": "let an expert accept, reject and mend labels",
+    "finetune": "make a network better with screened labels, and say by how much",
     "train": "train or evaluate a network, with Detectron2's interface",
     "evaluate": "measure predictions against truths",
     "prepare": "bring images and masks into the form that training reads",

@@ -2,17 +2,14 @@
 
 import argparse
 import logging
+import shutil
 from pathlib import Path
-
-from PIL import Image
 
 from steatosis_d2 import api
 from steatosis_d2.cli.option_types import add_scale_out, pixel_size_or_estimate
-from steatosis_d2.data.images import list_inputs, read_image_rgb
 from steatosis_d2.errors import InputError
-from steatosis_d2.files import replace_when_done
-from steatosis_d2.labeling.batch import METHODS
-from steatosis_d2.report.overlay import PREDICTED_RGB, draw_outlines
+from steatosis_d2.inference.outputs import OVERLAY_PX
+from steatosis_d2.labeling.methods import METHODS
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +19,18 @@ examples:
     %(prog)s data/tiles --output labels.json --mpp 0.25 --overlay overlays
   some files, pixel size unknown (it is then estimated from the nuclei), two processes:
     %(prog)s a.png b.tif --output labels.json --mpp estimate --workers 2
+  whole slides, going on after an interruption:
+    %(prog)s slides/ --output labels.json --workers 4 --resume
   a cluster that sees the same paths:
     %(prog)s /data/tiles --output labels.json --mpp 0.5 --scheduler tcp://head:8786
 """
 
 
 def run(arguments):
-    """Label all images; those that cannot be labelled are named at the end."""
+    """Label all inputs; those that cannot be labelled are named at the end."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    output = Path(arguments.output)
+    journals = output.parent / f".{output.name}.journal"
     labels = api.label_inputs(
         arguments.inputs,
         mpp=arguments.mpp,
@@ -37,14 +38,16 @@ def run(arguments):
         workers=arguments.workers,
         scheduler=arguments.scheduler,
         progress=True,
+        overlays=arguments.overlay,
+        journals=journals,
+        resume=arguments.resume,
     )
-    labels.write(arguments.output)
+    labels.write(output)
     n_labels, n_images = len(labels.coco["annotations"]), len(labels.coco["images"])
-    logger.info("%d labels in %d images: %s", n_labels, n_images, arguments.output)
-    if arguments.overlay:
-        write_overlays(Path(arguments.overlay), labels, arguments.inputs)
+    logger.info("%d labels in %d images: %s", n_labels, n_images, output)
     if labels.faults:
         raise InputError(api.join_faults(labels.faults))
+    shutil.rmtree(journals)
 
 
 def build_parser(prog):
@@ -56,7 +59,7 @@ def build_parser(prog):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="image file, or folder of image files"
+        "inputs", nargs="+", metavar="INPUT", help="slide or image, or folder of them"
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="COCO file to write")
     parser.add_argument(
@@ -72,20 +75,16 @@ def build_parser(prog):
         help="pixel size of all inputs in um/px; default: what each file says. 'estimate' takes it "
         "from the nuclei where the file says nothing, and notes so in the COCO file",
     )
-    parser.add_argument("--overlay", metavar="DIR", help="write a picture of each image's labels")
+    parser.add_argument(
+        "--overlay",
+        type=Path,
+        metavar="DIR",
+        help=f"write a picture of each input's labels, of at most {OVERLAY_PX} px",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted run of the same output"
+    )
     add_scale_out(
         parser, workers_help="processes (default: 1); the result is the same with any number"
     )
     return parser
-
-
-def write_overlays(folder, labels, inputs):
-    """A picture of each image that was labelled."""
-    files, _ = list_inputs(inputs)
-    for file_name, image in labels.images.items():
-        if image.fault:
-            continue
-        image_rgb = read_image_rgb(files[file_name])
-        drawn = draw_outlines(image_rgb, image.rles, color_rgb=PREDICTED_RGB)
-        with replace_when_done(folder / f"{file_name}.png") as temporary:
-            Image.fromarray(drawn).save(temporary)

@@ -85,3 +85,36 @@ def add_scale_out(group, *, workers_help):
         "--workers", type=positive_integer, default=1, metavar="N", help=workers_help
     )
     where.add_argument("--scheduler", metavar="ADDR", help="address of a Dask scheduler")
+
+
+def add_network_options(group):
+    """The options --config-file, --weights, --score-threshold and --set of a trained network."""
+    group.add_argument(
+        "--config-file", metavar="C", help="config of the network, by path or name in configs/"
+    )
+    group.add_argument(
+        "--weights", metavar="W", help="checkpoint; with neither this nor a config, the package's"
+    )
+    group.add_argument(
+        "--score-threshold",
+        type=share,
+        metavar="S",
+        help="least confidence, 0 to 1, of what is kept; default: the model's own",
+    )
+    group.add_argument(
+        "--set",
+        nargs=2,
+        action="append",
+        metavar=("KEY", "VALUE"),
+        help="change a key of the config, for instance --set MODEL.DEVICE cpu; repeatable",
+    )
+
+
+def network_settings(arguments):
+    """What :func:`add_network_options` made of the command line, as keywords of the API."""
+    return {
+        "model": arguments.config_file,
+        "weights": arguments.weights,
+        "score_threshold": arguments.score_threshold,
+        "overrides": [word for pair in arguments.set or () for word in pair],
+    }

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import itertools
 import logging
 import secrets
 import socket
@@ -9,15 +10,21 @@ from collections import Counter
 from dataclasses import asdict, fields
 from pathlib import Path
 
+from steatosis_d2.cli.option_types import positive_number
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.image_pairs import pair_images
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.screening import exchange
-from steatosis_d2.screening.agreement import format_agreement, measure_agreement
+from steatosis_d2.screening.agreement import (
+    compare_outlines,
+    format_agreement,
+    format_outline_agreement,
+    measure_agreement,
+)
 from steatosis_d2.screening.labels import find_images, read_labels
 from steatosis_d2.screening.log import DecisionLog
-from steatosis_d2.screening.ranking import Disagreement, rank_images
+from steatosis_d2.screening.ranking import Disagreement, rank_images, skip_accepted
 from steatosis_d2.screening.state import apply_decisions
 from steatosis_d2.screening.training import DROP, IGNORE, KEEP, write_screened
 
@@ -34,8 +41,14 @@ in QuPath:
     %(prog)s import labels.json --geojson qupath --output screened.json
 where to look first, once a network is trained:
     %(prog)s rank screened.json --predictions predictions.json
+    %(prog)s rank screened.json --predictions predictions.json --region-um 200
+how far two experts agree who outlined the same tiles:
+    %(prog)s compare anna.json ben.json
 each has a --help of its own.
 """
+HUMAN_CEILING = (
+    "No network can be expected to agree with one expert better than another expert does."
+)
 
 
 def run(arguments):
@@ -58,6 +71,7 @@ def build_parser(prog):
     add_export(commands)
     add_import(commands)
     add_rank(commands)
+    add_compare(commands)
     return parser
 
 
@@ -129,15 +143,36 @@ def add_import(commands):
 
 def add_rank(commands):
     command = add_command(
-        commands, rank, "rank", "order images by how much labels and model disagree"
+        commands,
+        rank,
+        "rank",
+        "order images, or regions of slides, by how much labels and model disagree; what was "
+        "accepted already is skipped",
     )
     command.add_argument(
         "--predictions", required=True, metavar="FILE", help="COCO file, same images"
+    )
+    command.add_argument(
+        "--region-um",
+        type=positive_number,
+        metavar="UM",
+        help="side of the squares that slides are divided into (default: whole images)",
     )
     command.add_argument("--output", metavar="FILE.csv", help="write the whole table")
     command.add_argument(
         "--limit", type=int, default=20, metavar="N", help="lines to print (default: %(default)s)"
     )
+
+
+def add_compare(commands):
+    text = "measure how far the outlines of two or more experts agree"
+    command = commands.add_parser(
+        "compare", help=text, description=f"{text[0].upper()}{text[1:]}. {HUMAN_CEILING}"
+    )
+    command.add_argument(
+        "files", nargs="+", metavar="SCREENED.json", help="one COCO file an expert, same images"
+    )
+    command.set_defaults(run=compare)
 
 
 def add_images(command):
@@ -285,19 +320,20 @@ def describe_changes(changes):
 
 def rank(arguments):
     pairs = pair_images(
-        read_coco(arguments.labels),
+        skip_accepted(read_coco(arguments.labels)),
         read_coco(arguments.predictions),
         truth_name=arguments.labels,
         predictions_name=arguments.predictions,
     )
-    ranking = rank_images(pairs)
+    ranking = rank_images(pairs, region_um=arguments.region_um)
     if arguments.output:
         write_table(arguments.output, ranking)
-    print("in doubt   share  labels  predictions  image")
-    for image in ranking[: arguments.limit]:
+    print("in doubt   share  labels  predictions  agreed  image")
+    for one in ranking[: arguments.limit]:
+        where = f", x {one.left_px}, y {one.top_px} px" if arguments.region_um else ""
         print(
-            f"{image.objects_in_doubt:8.1f}  {image.share:5.1%}  {image.labels:6}  "
-            f"{image.predictions:11}  {image.file_name}"
+            f"{one.objects_in_doubt:8.1f}  {one.share:5.1%}  {one.labels:6}  "
+            f"{one.predictions:11}  {one.agreed:6}  {one.file_name}{where}"
         )
 
 
@@ -306,6 +342,14 @@ def write_table(path, ranking):
         writer = csv.DictWriter(file, [field.name for field in fields(Disagreement)])
         writer.writeheader()
         writer.writerows(asdict(image) for image in ranking)
+
+
+def compare(arguments):
+    if len(arguments.files) < 2:
+        raise InputError("one file has nothing to be compared with; give two or more.")
+    contents = {path: read_coco(path) for path in arguments.files}
+    for one, other in itertools.combinations(arguments.files, 2):
+        print(format_outline_agreement(compare_outlines(contents, one, other)))
 
 
 def decisions_path(arguments):

@@ -6,11 +6,12 @@ from datetime import timedelta
 
 from steatosis_d2 import api
 from steatosis_d2.cli.option_types import (
+    add_network_options,
     add_scale_out,
+    network_settings,
     pixel_size_or_estimate,
     positive_integer,
     positive_number,
-    share,
 )
 from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
@@ -112,25 +113,7 @@ def add_model_options(group):
         help="a trained network (default), or the classical method, which needs no training but "
         "the pixel size",
     )
-    group.add_argument(
-        "--config-file", metavar="C", help="config of the network, by path or name in configs/"
-    )
-    group.add_argument(
-        "--weights", metavar="W", help="checkpoint; with neither this nor a config, the package's"
-    )
-    group.add_argument(
-        "--score-threshold",
-        type=share,
-        metavar="S",
-        help="least confidence, 0 to 1, of what is kept; default: the model's own",
-    )
-    group.add_argument(
-        "--set",
-        nargs=2,
-        action="append",
-        metavar=("KEY", "VALUE"),
-        help="change a key of the config, for instance --set MODEL.DEVICE cpu; repeatable",
-    )
+    add_network_options(group)
 
 
 def add_output_options(group):
@@ -183,13 +166,8 @@ def add_speed_options(group):
 
 def model_settings(arguments):
     """What the model options say, as keywords of the API."""
-    return {
-        "model": CLUMP_SPLIT if arguments.model == CLUMP_SPLIT else arguments.config_file,
-        "weights": arguments.weights,
-        "score_threshold": arguments.score_threshold,
-        "batch_size": arguments.batch_size,
-        "overrides": [word for pair in arguments.set or () for word in pair],
-    }
+    settings = network_settings(arguments) | {"batch_size": arguments.batch_size}
+    return settings | {"model": CLUMP_SPLIT} if arguments.model == CLUMP_SPLIT else settings
 
 
 def segment(arguments):

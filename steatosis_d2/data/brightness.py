@@ -7,6 +7,8 @@ import numpy as np
 # than the median tissue and need room below it, so tissue is not at 0.
 TISSUE = 80
 GLASS = 240
+# Both are measured on every so many-th row and column.
+EVERY_PX = 4
 
 # Scanners render glass at 220 to 245; a tile without anything white must not be stretched.
 _DARKEST_WHITE = 200
@@ -15,7 +17,7 @@ _PALEST_TISSUE = 0.7
 _BACKGROUND_PIXEL_UM = 4.0
 
 
-def normalise_brightness(image_rgb, *, smoothing_px=0.0):
+def normalise_brightness(image_rgb, *, smoothing_px=0.0, levels=None):
     """
     Brightness on a scale that does not depend on stain and scanner.
 
@@ -25,6 +27,8 @@ def normalise_brightness(image_rgb, *, smoothing_px=0.0):
     Args:
         image_rgb (ndarray): uint8, shape (H, W, 3).
         smoothing_px (float): sigma of the Gaussian that is applied first; 0 for none.
+        levels (tuple[float, float] or None): green of median tissue and of white, from
+            :func:`measure_levels`, where the image is part of a larger one; None measures them.
 
     Returns:
         ndarray: uint8, shape (H, W).
@@ -32,10 +36,28 @@ def normalise_brightness(image_rgb, *, smoothing_px=0.0):
     green = np.ascontiguousarray(image_rgb[..., 1])
     if smoothing_px:
         green = cv2.GaussianBlur(green, (0, 0), smoothing_px)
-    tissue_level, white_level = _tissue_and_white_level(green)
+    tissue_level, white_level = levels or measure_levels(green[::EVERY_PX, ::EVERY_PX])
     gain = (GLASS - TISSUE) / (white_level - tissue_level)
     table = TISSUE + gain * (np.arange(256) - tissue_level)
     return cv2.LUT(green, np.rint(table).clip(0, 255).astype(np.uint8))
+
+
+def measure_levels(green):
+    """
+    What median tissue and white look like.
+
+    Args:
+        green (ndarray): uint8, a sample of an image's green channel, of any shape.
+
+    Returns:
+        tuple[float, float]: green of the median tissue, and of glass or the whitest fat.
+    """
+    white_level = max(float(np.percentile(green, 99.8)), _DARKEST_WHITE)
+    tissue = green[green < 0.85 * white_level]
+    tissue_level = float(np.median(tissue)) if tissue.size else 0.0
+    if tissue.size < 0.02 * green.size:
+        tissue_level = _PALEST_TISSUE * white_level
+    return min(tissue_level, _PALEST_TISSUE * white_level), white_level
 
 
 def level_of(fraction):
@@ -100,13 +122,3 @@ def find_background(brightness, *, min_width_um, mpp):
     _, regions = cv2.connectedComponents(white, connectivity=4)
     wide = np.unique(regions[core])
     return np.isin(regions, wide[wide != 0])
-
-
-def _tissue_and_white_level(green):
-    sample = green[::4, ::4]
-    white_level = max(float(np.percentile(sample, 99.8)), _DARKEST_WHITE)
-    tissue = sample[sample < 0.85 * white_level]
-    tissue_level = float(np.median(tissue)) if tissue.size else 0.0
-    if tissue.size < 0.02 * sample.size:
-        tissue_level = _PALEST_TISSUE * white_level
-    return min(tissue_level, _PALEST_TISSUE * white_level), white_level

@@ -10,11 +10,11 @@ from steatosis_d2 import __version__, model_zoo
 from steatosis_d2.data.coco import DROPLET
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
-from steatosis_d2.labeling.generator import label_by_clump_split
+from steatosis_d2.labeling.levels import read_levels
+from steatosis_d2.labeling.methods import CLUMP_SPLIT, METHODS
 from steatosis_d2.labeling.parameters import PRESETS, choose_parameters
 
 STARTER = "liver/starter.yaml"
-CLUMP_SPLIT = "clump-split"
 
 
 def choose_model(model=None, *, weights=None, score_threshold=None, batch_size=None, overrides=()):
@@ -39,7 +39,7 @@ def choose_model(model=None, *, weights=None, score_threshold=None, batch_size=N
     """
     for_network = weights is not None or batch_size is not None or bool(overrides)
     if model == CLUMP_SPLIT and not for_network:
-        return ClumpSplitChoice(score_threshold=score_threshold)
+        return ClassicalChoice(score_threshold=score_threshold)
     if model is None or (isinstance(model, (str, Path)) and model != CLUMP_SPLIT):
         return MaskRCNNChoice(
             config_file=None if model is None else str(model),
@@ -129,27 +129,29 @@ class MaskRCNNChoice:
 
 
 @dataclass(frozen=True)
-class ClumpSplitChoice:
+class ClassicalChoice:
     """
-    The classical label generator; calling it makes a model of it.
+    A method that needs no network; calling it makes a model of it.
 
     Attributes:
-        score_threshold (float or None): lowest confidence that is kept; None is the generator's.
+        method (str): one of :data:`~steatosis_d2.labeling.methods.METHODS`.
+        score_threshold (float or None): lowest confidence that is kept; None is the method's.
     """
 
+    method: str = CLUMP_SPLIT
     score_threshold: float | None = None
 
     def __call__(self):
         """
         Returns:
-            ClumpSplitModel: ready to use.
+            ClassicalModel: ready to use.
         """
-        return ClumpSplitModel(score_threshold=self.score_threshold)
+        return ClassicalModel(self.method, score_threshold=self.score_threshold)
 
 
-class ClumpSplitModel:
+class ClassicalModel:
     """
-    The classical label generator with a model's interface.
+    A method that needs no network, with a model's interface.
 
     Attributes:
         batch_size (int): one tile at a time.
@@ -159,20 +161,39 @@ class ClumpSplitModel:
     batch_size = 1
     category = DROPLET
 
-    def __init__(self, *, score_threshold=None):
+    def __init__(self, method=CLUMP_SPLIT, *, score_threshold=None):
         """
         Args:
+            method (str): one of :data:`~steatosis_d2.labeling.methods.METHODS`.
             score_threshold (float or None): lowest confidence that is kept.
         """
+        self._method = method
         self._changes = {} if score_threshold is None else {"min_score": score_threshold}
 
-    def __call__(self, images_rgb, *, mpp):
+    def look_at(self, slide):
+        """
+        What its tiles do not tell of a slide.
+
+        Args:
+            slide (Slide): open.
+
+        Returns:
+            dict: keyword arguments for the calls with its tiles.
+        """
+        if slide.mpp is None:
+            return {}
+        smoothing_um = choose_parameters(slide.mpp).smoothing_um
+        return {"levels": read_levels(slide, smoothing_um=smoothing_um)}
+
+    def __call__(self, images_rgb, *, mpp, levels=None):
         """
         Outline the droplets of some tiles.
 
         Args:
             images_rgb (list[ndarray]): each uint8, shape (H, W, 3), RGB.
             mpp (float): um/px of the tiles.
+            levels (tuple[float, float] or None): of the slide, from :meth:`look_at`; None takes
+                each tile by itself.
 
         Returns:
             list[list[Instance]]: for each tile its droplets in px of the tile, the most confident
@@ -183,11 +204,12 @@ class ClumpSplitModel:
         """
         if mpp is None:
             raise InputError(
-                "the pixel size is unknown, and clump-split works in um; give it, e.g. --mpp 0.25."
+                f"the pixel size is unknown, and {self._method} works in um; give it, "
+                "e.g. --mpp 0.25."
             )
         parameters = dataclasses.replace(choose_parameters(mpp), **self._changes)
         return [
-            label_by_clump_split(image_rgb, mpp=mpp, parameters=parameters)
+            METHODS[self._method](image_rgb, mpp=mpp, parameters=parameters, levels=levels)
             for image_rgb in images_rgb
         ]
 
@@ -199,7 +221,7 @@ class ClumpSplitModel:
             dict: JSON values; ``parameters`` has one entry for each preset, by its um/px.
         """
         return {
-            "kind": "clump-split",
+            "kind": self._method,
             "parameters": {
                 f"{mpp:g}": dataclasses.asdict(dataclasses.replace(preset, **self._changes))
                 for mpp, preset in PRESETS.items()

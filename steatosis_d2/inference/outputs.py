@@ -1,7 +1,6 @@
 """The files of a run: tables, outlines and pictures of each slide, and what holds all of them."""
 
 import dataclasses
-import gzip
 import json
 import logging
 from dataclasses import dataclass
@@ -12,17 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from steatosis_d2.data.coco import annotation_record, image_record, write_coco
+from steatosis_d2.data.coco import write_coco
 from steatosis_d2.files import replace_when_done, write_json
-from steatosis_d2.instances.geojson import (
-    detection_feature,
-    open_feature_collection,
-    open_gzip_text,
+from steatosis_d2.inference.annotations import (
+    describe_slide,
+    open_annotations,
+    read_annotations,
 )
+from steatosis_d2.instances.geojson import detection_feature, open_feature_collection
 from steatosis_d2.instances.instance import Instance
 from steatosis_d2.instances.outlines import trace_outlines
-from steatosis_d2.instances.rle import encode_strip
-from steatosis_d2.instances.strip import split_in_batches, stack_instances
+from steatosis_d2.instances.strip import split_in_batches
 from steatosis_d2.measurement import summary
 from steatosis_d2.measurement.filters import Rule, check_units, find_reasons, select_kept
 from steatosis_d2.measurement.grading import GradeCalibration
@@ -35,7 +34,6 @@ logger = logging.getLogger(__name__)
 # A picture of 4096 px fills four screens; all viewers open it.
 OVERLAY_PX = 4096
 RESULT = "result.json"
-ANNOTATIONS = "annotations.jsonl.gz"
 _ROW_GROUP = 100_000
 # A third of the time of Pillow's default for files a few percent larger.
 _PNG_LEVEL = 3
@@ -187,14 +185,7 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     )
     result = {
         "name": segmented.name,
-        "image": image_record(
-            1,
-            segmented.file_name,
-            height=slide.height,
-            width=slide.width,
-            mpp=slide.mpp,
-            mpp_source=slide.mpp_source,
-        ),
+        "image": describe_slide(segmented),
         "summary": row,
         "section_html": section,
     }
@@ -228,7 +219,7 @@ def write_run_outputs(
     write_coco(
         folder / "predictions.json",
         [result["image"] | {"id": number} for number, result in enumerate(results, 1)],
-        _read_annotations(result_folders),
+        read_annotations(result_folders),
         category=category,
         info={"model": model, "parameters": parameters},
     )
@@ -300,8 +291,7 @@ def _write_instances(segmented, table, folder, result_folder, *, canvases, wante
     result_folder.mkdir(parents=True, exist_ok=True)
     with (
         open_feature_collection(folder / f"{segmented.name}.geojson.gz") as write_feature,
-        replace_when_done(result_folder / ANNOTATIONS) as temporary,
-        open_gzip_text(temporary) as annotations,
+        open_annotations(result_folder, slide) as annotate,
     ):
         first = 0
         for batch in split_in_batches(segmented.instances()):
@@ -314,8 +304,7 @@ def _write_instances(segmented, table, folder, result_folder, *, canvases, wante
             if kept:
                 for feature in _as_features(kept, table, segmented):
                     write_feature(feature)
-                for annotation in _as_annotations(kept.values(), slide):
-                    annotations.write(json.dumps(annotation, separators=(",", ":")) + "\n")
+                annotate(list(kept.values()))
     return shown
 
 
@@ -355,28 +344,3 @@ def _as_features(kept, table, segmented):
                 name: value for name, value in zip(columns, values, strict=True) if value == value
             },
         )
-
-
-def _as_annotations(instances, slide):
-    """COCO annotations of some instances, to be numbered when the run is put together."""
-    instances = list(instances)
-    strip = stack_instances(instances)
-    rles = encode_strip(strip, height=slide.height, width=slide.width)
-    for instance, rle, box_xywh in zip(instances, rles, strip.find_boxes().tolist(), strict=True):
-        yield annotation_record(
-            0,
-            0,
-            rle,
-            score=round(float(instance.score), 4),
-            box_xywh=box_xywh,
-            area_px=np.count_nonzero(instance.crop),
-        )
-
-
-def _read_annotations(result_folders):
-    number = 0
-    for image_id, result_folder in enumerate(result_folders, 1):
-        with gzip.open(Path(result_folder, ANNOTATIONS), "rt", encoding="utf-8") as lines:
-            for line in lines:
-                number += 1
-                yield json.loads(line) | {"id": number, "image_id": image_id}

@@ -14,6 +14,7 @@ import logging
 import pickle
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 
 from steatosis_d2.errors import InputError
@@ -34,6 +35,8 @@ from steatosis_d2.slides.pyramid import Slide
 logger = logging.getLogger(__name__)
 
 _model_in_use = threading.Lock()
+# Slide -> who looked at it as a whole, and what came of it.
+_seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 # The shipped networks are trained on images enlarged or reduced by factors up to this one; the
 # estimate from nuclei is good to a fifth.
 MAX_DISAGREEMENT = 1.6
@@ -139,7 +142,7 @@ def segment_batch(batch, *, make_model):
     with _model_in_use:
         model = load_cached(make_model)
         try:
-            groups = model(images_rgb, mpp=slide.mpp)
+            groups = model(images_rgb, mpp=slide.mpp, **_look_once(make_model, slide))
         except InputError as error:
             raise InputError(f"slide '{slide.path}': {error}") from None
     return pack_instances(groups)
@@ -325,6 +328,18 @@ def _as_segmented(run, facts, parameters):
         name=run.item.name,
         path=run.folder / INSTANCES,
     )
+
+
+def _look_once(make_model, slide):
+    """What the model has to know of the slide beside its tiles, as keyword arguments."""
+    look_at = getattr(load_cached(make_model), "look_at", None)
+    if look_at is None:
+        return {}
+    seen_by, context = _seen.get(slide, (None, {}))
+    if seen_by != make_model:
+        context = look_at(slide)
+        _seen[slide] = make_model, context
+    return context
 
 
 @functools.lru_cache(maxsize=2)  # at the end of a slide, tiles of the next one come in between

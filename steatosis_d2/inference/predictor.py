@@ -38,6 +38,7 @@ class MaskRCNNPredictor:
         category (str): what it finds, ``droplet`` or ``nucleus``.
         score_threshold (float): lowest score that is kept.
         assumed_mpp (float or None): um/px that images of unknown pixel size are taken to have.
+        weights (str): where its weights are from.
     """
 
     def __init__(self, cfg, *, score_threshold=None, batch_size=None):
@@ -67,7 +68,7 @@ class MaskRCNNPredictor:
         self._detections_per_tile = cfg.TEST.DETECTIONS_PER_IMAGE
         self._has_warned = False
         self._n_calls = 0
-        self._weights = cfg.MODEL.WEIGHTS
+        self.weights = cfg.MODEL.WEIGHTS
         self._n_views = cfg.TEST.VIEWS
         self._image_format = cfg.INPUT.FORMAT
         self.model = build_model(cfg).eval()
@@ -125,8 +126,8 @@ class MaskRCNNPredictor:
         """
         return {
             "kind": "Mask R-CNN",
-            "weights": Path(self._weights).name,
-            "weights_sha256": sha256_of(self._weights),
+            "weights": Path(self.weights).name,
+            "weights_sha256": sha256_of(self.weights),
             "precision": getattr(self.network, "precision_name", "float32"),
             "score_threshold": self.score_threshold,
             "views": self._n_views,

@@ -180,12 +180,62 @@ def decode_crop(rle):
         ([[True, False], [False, True]], 1, 1)
     """
     image_height = rle["size"][0]
-    left, top, width, height = coco_mask.toBbox(rle).astype(int).tolist()
-    runs = run_lengths(rle)
-    # Where each run ends, counted from the box's first column down the columns.
-    ends = np.clip(np.cumsum(runs) - left * image_height, 0, width * image_height)
-    inside = np.repeat(np.arange(len(runs)) % 2 == 1, np.diff(ends, prepend=0))
-    return inside.reshape(width, image_height).T[top : top + height], top, left
+    ends = np.cumsum(run_lengths(rle))
+    begins, ends = ends[:-1:2], ends[1::2]
+    begins, ends = begins[begins < ends], ends[begins < ends]
+    if not len(begins):
+        return np.zeros((0, 0), bool), 0, 0
+    columns, tops = np.divmod(begins, image_height)
+    last_columns, bottoms = np.divmod(ends - 1, image_height)
+    left, width = columns[0], last_columns[-1] - columns[0] + 1
+    if (columns == last_columns).all():
+        top, height = tops.min(), bottoms.max() - tops.min() + 1
+    else:  # a run that goes on at the head of the next column
+        top, height = 0, image_height
+    # Where runs begin and end, counted in the box from its first column on, down the columns.
+    marks = np.zeros(width * height + 1, np.int8)
+    np.add.at(marks, (columns - left) * height + tops - top, 1)
+    np.add.at(marks, (last_columns - left) * height + bottoms - top + 1, -1)
+    crop = np.cumsum(marks[:-1], dtype=np.int8).astype(bool).reshape(width, height).T
+    rows = np.flatnonzero(crop.any(axis=1))
+    crop = crop[rows[0] : rows[-1] + 1]
+    return crop, int(top + rows[0]), int(left)
+
+
+def find_boxes(rles):
+    """
+    Bounding boxes of many masks of one image, of any size.
+
+    Args:
+        rles (list[dict]): COCO RLE with ``counts`` as str or bytes.
+
+    Returns:
+        ndarray: int64, shape (N, 4): x, y, width and height in px; zeros for empty masks.
+
+    Examples:
+        >>> find_boxes([encode_mask(np.eye(3, dtype=bool) & [False, True, True])]).tolist()
+        [[1, 1, 2, 2]]
+    """
+    boxes = np.zeros((len(rles), 4), np.int64)
+    if not rles:
+        return boxes
+    height = rles[0]["size"][0]
+    runs, n_runs = concatenate_runs(rles)
+    owner = np.repeat(np.arange(len(rles)), n_runs)
+    first = np.cumsum(n_runs) - n_runs
+    before = np.cumsum(runs) - runs
+    begins = before - before[first][owner]
+    is_inside = ((np.arange(len(runs)) - first[owner]) % 2 == 1) & (runs > 0)
+    owner, begins, lasts = (values[is_inside] for values in (owner, begins, begins + runs - 1))
+    columns, rows = np.divmod(np.stack([begins, lasts]), height)
+    goes_on = columns[0] < columns[1]
+    rows[0, goes_on], rows[1, goes_on] = 0, height - 1
+    found, starts = np.unique(owner, return_index=True)
+    if len(found):
+        left, top = (np.minimum.reduceat(values[0], starts) for values in (columns, rows))
+        right, bottom = (np.maximum.reduceat(values[1], starts) for values in (columns, rows))
+        boxes[found] = np.stack([left, top, right - left + 1, bottom - top + 1], axis=1)
+    return boxes
 
 
 def as_rle(mask, *, height, width):

@@ -21,20 +21,16 @@ class Scene:
     Attributes:
         brightness (ndarray): uint8, shape (H, W), normalised.
         saturation (ndarray): uint8, shape (H, W).
+        red (ndarray): uint8, shape (H, W), in which haematoxylin alone is dark.
         background (ndarray): bool, shape (h, w), coarser than the image.
         mpp (float): pixel size in um/px.
     """
 
     brightness: np.ndarray
     saturation: np.ndarray
+    red: np.ndarray
     background: np.ndarray
     mpp: float
-
-    @property
-    def tissue_mm2(self):
-        """float: area of all that is not background."""
-        pixels = (1 - self.background.mean()) * self.brightness.size
-        return pixels * (self.mpp / 1000) ** 2
 
 
 def measure_evidence(outlines, scene):

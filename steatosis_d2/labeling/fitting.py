@@ -28,6 +28,13 @@ KNOTS = {
     "inner_saturation": (5, 15, 30, 50),
     "rim_saturation": (30, 60, 90, 120),
     "border_share": (0, 0.1, 0.3),
+    # Of openings
+    "log_odds": (0, 0.7, 1.5, 2.5, 4, 6),
+    "border_um": (0, 10, 20, 40, 60),
+    "darkest_inside": (0.2, 0.5, 0.7, 0.85, 0.95),
+    "nuclei_share": (0, 0.1, 0.25, 0.5, 0.8),
+    "fat_near_share": (0, 0.005, 0.02, 0.05, 0.1, 0.2),
+    "relative_size": (0.5, 1, 2, 4),
 }
 _MAX_STEPS = 30
 _TOLERANCE = 1e-4

@@ -1,7 +1,5 @@
 """From an image to droplet labels: propose bright regions, weigh the evidence, keep the best."""
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 
@@ -15,8 +13,10 @@ from steatosis_d2.data.brightness import (
 from steatosis_d2.instances.instance import Instance
 from steatosis_d2.labeling import splitting
 from steatosis_d2.labeling.contour import Outlines, outline_solidity, trace_regions
+from steatosis_d2.labeling.doubt import doubt_where_sparse
 from steatosis_d2.labeling.droplet_masks import fill_outline, grow_droplet
 from steatosis_d2.labeling.evidence import Scene, measure_evidence
+from steatosis_d2.labeling.openings import doubt_openings
 
 # Smaller polygons have no measurable form.
 _MIN_POLYGON_AREA_PX = 4
@@ -27,7 +27,7 @@ _BORDER_SHARE = 0.6
 _POINTS_AT_ONCE = 8192
 
 
-def label_by_clump_split(image_rgb, *, mpp, parameters):
+def label_by_clump_split(image_rgb, *, mpp, parameters, levels=None):
     """
     Outline the fat droplets of a bright-field H&E image.
 
@@ -35,6 +35,8 @@ def label_by_clump_split(image_rgb, *, mpp, parameters):
         image_rgb (ndarray): uint8, shape (H, W, 3).
         mpp (float): pixel size in um/px.
         parameters (LabelParameters): sizes, levels and thresholds.
+        levels (tuple[float, float] or None): as for
+            :func:`~steatosis_d2.data.brightness.normalise_brightness`.
 
     Returns:
         list[Instance]: most confident first; their masks do not overlap.
@@ -42,7 +44,7 @@ def label_by_clump_split(image_rgb, *, mpp, parameters):
     Source: the steps are those of Guo et al. 2019, section 2.1. That regions are proposed at
     several brightness levels and weighed by measured evidence is ours.
     """
-    scene = prepare_scene(image_rgb, mpp=mpp, parameters=parameters)
+    scene = prepare_scene(image_rgb, mpp=mpp, parameters=parameters, levels=levels)
     contours, scores = [], []
     for outlines in propose_outlines(scene.brightness, mpp=mpp, parameters=parameters):
         evidence = measure_evidence(outlines, scene)
@@ -61,10 +63,11 @@ def label_by_clump_split(image_rgb, *, mpp, parameters):
         growth_px=round(parameters.growth_um / mpp),
         max_overlap=parameters.max_overlap,
     )
-    return doubt_where_sparse(droplets, mpp=mpp, tissue_mm2=scene.tissue_mm2, parameters=parameters)
+    droplets = doubt_where_sparse(droplets, scene, parameters=parameters)
+    return doubt_openings(droplets, scene, parameters=parameters)
 
 
-def prepare_scene(image_rgb, *, mpp, parameters):
+def prepare_scene(image_rgb, *, mpp, parameters, levels=None):
     """
     The maps of an image that regions are cut from and evidence is read from.
 
@@ -72,14 +75,18 @@ def prepare_scene(image_rgb, *, mpp, parameters):
         image_rgb (ndarray): uint8, shape (H, W, 3).
         mpp (float): pixel size in um/px.
         parameters (LabelParameters): smoothing and the width of background.
+        levels (tuple[float, float] or None): as for :func:`label_by_clump_split`.
 
     Returns:
         Scene: maps of the image's size.
     """
-    brightness = normalise_brightness(image_rgb, smoothing_px=parameters.smoothing_um / mpp)
+    brightness = normalise_brightness(
+        image_rgb, smoothing_px=parameters.smoothing_um / mpp, levels=levels
+    )
     return Scene(
         brightness=brightness,
         saturation=measure_saturation(image_rgb),
+        red=image_rgb[..., 0],
         background=find_background(
             brightness, min_width_um=parameters.background_width_um, mpp=mpp
         ),
@@ -169,42 +176,6 @@ def select_droplets(contours, scores, *, image_shape, growth_px, max_overlap):
             chosen.append(Instance(crop & ~window, top, left, scores[index]))
             window |= crop
     return [grow_droplet(droplet, growth_px=growth_px, taken=taken) for droplet in chosen]
-
-
-def doubt_where_sparse(droplets, *, mpp, tissue_mm2, parameters):
-    """
-    Lower the confidence where droplets are few, and drop those that fall below the least.
-
-    In healthy liver, cuts through sinusoids and vessels look like droplets now and then, large
-    ones above all; in a fatty one a droplet seldom comes alone. So the fewer there are on the
-    tissue, the better each must be.
-
-    Args:
-        droplets (list[Instance]): of one image.
-        mpp (float): pixel size in um/px.
-        tissue_mm2 (float): area of the image's tissue.
-        parameters (LabelParameters): where doubt sets in, its strength, the least confidence.
-
-    Returns:
-        list[Instance]: most confident first.
-    """
-    if not droplets:
-        return []
-    scores = np.array([droplet.score for droplet in droplets])
-    diameter_um = 2 * mpp * np.sqrt([droplet.crop.sum() / np.pi for droplet in droplets])
-    density = scores.sum() / max(tissue_mm2, 1e-9)
-    doublings = np.log2(diameter_um / parameters.large_um).clip(0)
-    doubt = parameters.sparse_doubt * max(0, np.log2(parameters.sparse_per_mm2 / density))
-    doubt = doubt + doublings * parameters.few_doubt * max(
-        0, np.log2(parameters.few_per_mm2 / density)
-    )
-    odds = scores / np.maximum(1 - scores, 1e-9) * np.exp(-doubt)
-    doubted = [
-        replace(droplet, score=float(score))
-        for droplet, score in zip(droplets, odds / (1 + odds), strict=True)
-        if score >= parameters.min_score
-    ]
-    return sorted(doubted, key=lambda droplet: -droplet.score)
 
 
 def _join_in_batches(contours, level, *, mpp, parameters):

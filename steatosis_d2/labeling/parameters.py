@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from steatosis_d2.labeling.scorecards import EXPERT_CARD, PAPER_CARD, Scorecard
+from steatosis_d2.labeling.scorecards import EXPERT_CARD, OPENING_CARD, PAPER_CARD, Scorecard
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class LabelParameters:
         background_width_um (float): white regions as wide as this are glass, tears or vessels.
         max_overlap (float): share of a proposal that better ones may have taken already.
         scorecard (Scorecard): how the evidence for each proposal is weighed.
+        opening_card (Scorecard): how the evidence that a large droplet is one, and no vein, duct
+            or glass, is weighed.
         min_score (float): less confident labels are dropped.
         sparse_per_mm2 (float): below this density of droplets on the tissue, all are doubted.
         sparse_doubt (float): loss of log-odds each time the density halves below that.
@@ -49,6 +51,7 @@ class LabelParameters:
     background_width_um: float = 70.0
     max_overlap: float = 0.15
     scorecard: Scorecard = EXPERT_CARD
+    opening_card: Scorecard = OPENING_CARD
     min_score: float = 0.5
     sparse_per_mm2: float = 220.0
     sparse_doubt: float = 4.0

@@ -145,3 +145,42 @@ PAPER_CARD = Scorecard(
     },
     base=-1.15,
 )
+
+# Keeps every confidence as it is.
+NO_CARD = Scorecard(curves={"log_odds": ((-7.0, 7.0), (-7.0, 7.0))}, base=0.0)
+
+# Fitted to what the generator takes for droplets from 12 um on in the Torino training tiles, those
+# of Guo et al. 2019 and synthetic tiles at both scales; tools/fit_opening_card.py says how.
+OPENING_CARD = Scorecard(
+    curves={
+        "log_odds": (
+            (0.0, 0.7, 1.5, 2.5, 4.0),
+            (-0.7, -0.45, 0.18, 0.79, 0.18),
+        ),
+        "roundness": (
+            (0.5, 0.65, 0.75, 0.82, 0.88),
+            (-1.95, -1.23, 0.15, 1.18, 1.85),
+        ),
+        "border_um": (
+            (0.0, 20.0, 50.0),
+            (-0.12, 0.03, 0.08),
+        ),
+        "darkest_inside": (
+            (0.3, 0.6, 0.8, 0.95),
+            (-1.43, 0.63, 0.71, 0.09),
+        ),
+        "nuclei_share": (
+            (0.0, 0.15, 0.4, 0.8),
+            (-0.8, 0.95, 0.15, -0.31),
+        ),
+        "diameter_um": (
+            (12.0, 18.0, 26.0, 40.0),
+            (0.41, 0.33, 0.09, -0.83),
+        ),
+        "fat_near_share": (
+            (0.0, 0.005, 0.02, 0.05, 0.1, 0.2),
+            (-1.42, -1.67, -0.57, 0.26, 0.99, 2.41),
+        ),
+    },
+    base=0.1,
+)

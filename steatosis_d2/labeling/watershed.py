@@ -19,7 +19,7 @@ _MIN_DEPTH_UM = 1.0
 _MIN_SOLIDITY = 0.7
 
 
-def label_by_watershed(image_rgb, *, mpp, parameters):
+def label_by_watershed(image_rgb, *, mpp, parameters, levels=None):
     """
     Bright regions of one threshold, split by a watershed; solidity is the score.
 
@@ -27,11 +27,15 @@ def label_by_watershed(image_rgb, *, mpp, parameters):
         image_rgb (ndarray): uint8, shape (H, W, 3).
         mpp (float): pixel size in um/px.
         parameters (LabelParameters): of these, smoothing, opening, growth and limits of size.
+        levels (tuple[float, float] or None): as for
+            :func:`~steatosis_d2.data.brightness.normalise_brightness`.
 
     Returns:
         list[Instance]: their masks do not overlap.
     """
-    brightness = normalise_brightness(image_rgb, smoothing_px=parameters.smoothing_um / mpp)
+    brightness = normalise_brightness(
+        image_rgb, smoothing_px=parameters.smoothing_um / mpp, levels=levels
+    )
     opened = open_bright(brightness, radius_px=round(parameters.opening_um / mpp))
     bright = opened > level_of(_LEVEL)
     depth = cv2.distanceTransform(bright.astype(np.uint8), cv2.DIST_L2, 5)

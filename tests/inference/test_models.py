@@ -10,7 +10,7 @@ import pytest
 
 from steatosis_d2 import model_zoo
 from steatosis_d2.errors import InputError
-from steatosis_d2.inference.models import ClumpSplitChoice, MaskRCNNChoice
+from steatosis_d2.inference.models import ClassicalChoice, MaskRCNNChoice
 
 
 @pytest.fixture
@@ -23,21 +23,21 @@ def droplet_rgb():
 
 def test_classical_model_takes_several_tiles(droplet_rgb):
     glass_rgb = np.full_like(droplet_rgb, 240)
-    found = ClumpSplitChoice()()([droplet_rgb, glass_rgb], mpp=0.25)
+    found = ClassicalChoice()()([droplet_rgb, glass_rgb], mpp=0.25)
     assert [len(instances) for instances in found] == [1, 0]
 
 
 def test_score_threshold_of_the_classical_model_is_described(droplet_rgb):
-    [[droplet]] = ClumpSplitChoice()()([droplet_rgb], mpp=0.25)
+    [[droplet]] = ClassicalChoice()()([droplet_rgb], mpp=0.25)
     threshold = (1 + droplet.score) / 2
-    strict = ClumpSplitChoice(score_threshold=threshold)()
+    strict = ClassicalChoice(score_threshold=threshold)()
     assert strict([droplet_rgb], mpp=0.25) == [[]]
     assert strict.describe()["parameters"]["0.25"]["min_score"] == threshold
 
 
 def test_classical_model_needs_the_pixel_size(droplet_rgb):
     with pytest.raises(InputError, match="--mpp"):
-        ClumpSplitChoice()()([droplet_rgb], mpp=None)
+        ClassicalChoice()()([droplet_rgb], mpp=None)
 
 
 def test_starter_without_shipped_weights_says_what_to_give(monkeypatch):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference import pipeline
-from steatosis_d2.inference.parallel import open_executor
+from steatosis_d2.inference.parallel import open_executor, open_mapper
 from steatosis_d2.inference.plan import SlideInput, Tiling
 from steatosis_d2.inference.slide_run import prepare_folder
 
@@ -178,3 +178,26 @@ def test_dead_worker_process_is_explained():
         open_executor(workers=2) as executor,
     ):
         executor.submit(os._exit, 1).result()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_items(workers):
+    with open_mapper(workers=workers) as map_in_order:
+        assert list(map_in_order(abs, [3, -1, -2])) == [3, 1, 2]
+
+
+def test_scheduler_that_does_not_answer_is_named(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("steatosis_d2.inference.parallel._SCHEDULER_TIMEOUT_S", 1)
+    with (
+        pytest.raises(InputError, match=r"tcp://127.0.0.1:9.*dask scheduler"),
+        open_mapper(scheduler="tcp://127.0.0.1:9"),
+    ):
+        pass
+
+
+def test_address_without_a_port_is_named(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr("steatosis_d2.inference.parallel._SCHEDULER_TIMEOUT_S", 1)
+    with pytest.raises(InputError, match="nonsense"), open_mapper(scheduler="nonsense"):
+        pass

@@ -10,7 +10,6 @@ from steatosis_d2.instances.instance import Instance
 from steatosis_d2.labeling.droplet_masks import fill_outline, grow_droplet
 from steatosis_d2.labeling.evidence import measure_evidence
 from steatosis_d2.labeling.generator import (
-    doubt_where_sparse,
     label_by_clump_split,
     prepare_scene,
     propose_outlines,
@@ -140,30 +139,6 @@ def test_proposals_weighed_in_small_batches_give_the_same_labels(monkeypatch):
     monkeypatch.setattr("steatosis_d2.labeling.generator._POINTS_AT_ONCE", 100)
     batched = label(image)
     assert [d.encode(image.shape) for d in batched] == [d.encode(image.shape) for d in whole]
-
-
-def test_few_weak_droplets_are_doubted_and_many_are_not():
-    crop = np.ones((20, 20), bool)
-    few = [Instance(crop, 0, 0, score) for score in (0.9, 0.7)]
-    kept = doubt_where_sparse(few, mpp=0.5, tissue_mm2=0.001, parameters=AT_20X)
-    assert [droplet.score for droplet in kept] == pytest.approx([0.9, 0.7])
-    assert doubt_where_sparse(few, mpp=0.5, tissue_mm2=0.1, parameters=AT_20X) == []
-
-
-def test_large_droplets_are_doubted_first():
-    small = Instance(np.ones((6, 6), bool), 0, 0, 0.8)
-    large = Instance(np.ones((60, 60), bool), 0, 0, 0.8)
-    # 400 droplets a square millimetre: enough for small ones, few for large ones
-    kept = doubt_where_sparse([large, small], mpp=0.5, tissue_mm2=0.004, parameters=AT_20X)
-    assert [droplet.crop.shape for droplet in kept] == [(6, 6)]
-    assert kept[0].score == pytest.approx(0.8)
-
-
-def test_no_droplets_without_tissue_is_no_division_by_zero():
-    assert doubt_where_sparse([], mpp=0.5, tissue_mm2=0.0, parameters=AT_20X) == []
-    lonely = [Instance(np.ones((9, 9), bool), 0, 0, 1.0)]
-    [kept] = doubt_where_sparse(lonely, mpp=0.5, tissue_mm2=0.0, parameters=AT_20X)
-    assert kept.score == pytest.approx(1)
 
 
 def test_better_outline_wins_where_two_overlap():

@@ -1,16 +1,28 @@
 """tools/generate_labels.py and its companions as a user runs them."""
 
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
+from steatosis_d2 import segment_image
 from steatosis_d2.data.coco import read_coco
+from steatosis_d2.data.synthetic import Anatomy, Look, SyntheticLiver
+from steatosis_d2.evaluation.matching import match_instances, sparse_iou
+from steatosis_d2.evaluation.metrics import instance_metrics
 from steatosis_d2.instances.rle import decode_mask
+from steatosis_d2.labeling.generator import label_by_clump_split
+from steatosis_d2.labeling.parameters import choose_parameters
 
 TOOL = "tools/generate_labels.py"
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +54,61 @@ def test_folder_becomes_one_coco_file(tiles, tmp_path, run_script):
     assert labels["info"]["parameters"]["0.25"]["growth_um"] == 0.5
     first = labels["annotations"][0]
     assert decode_mask(first["segmentation"]).sum() == first["area"]
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """1400 x 1200 px of synthetic liver at 0.5 um/px: several tiles."""
+    liver = SyntheticLiver(Anatomy(seed=3, fat_fraction=0.12), Look(), 0.5)
+    return liver.render(top=0, left=0, height=1200, width=1400).image_rgb
+
+
+@pytest.mark.slow
+def test_slide_gets_the_labels_of_one_large_image(picture, tmp_path, run_script):
+    Image.fromarray(picture).save(tmp_path / "image.png")
+    with tifffile.TiffWriter(tmp_path / "slide.tif") as tiff:
+        tiled = {"tile": (256, 256), "photometric": "rgb"}
+        tiff.write(picture, subifds=1, **tiled)
+        tiff.write(picture[::2, ::2], subfiletype=1, **tiled)
+    written = []
+    for name in ("image.png", "slide.tif"):
+        output = tmp_path / f"{name}.json"
+        process = run_script(TOOL, tmp_path / name, "--output", output, "--mpp", "0.5")
+        assert process.returncode == 0, process.stderr
+        written.append(read_coco(output)["annotations"])
+    assert len(written[0]) > 300
+    assert written[0] == written[1]
+
+
+@pytest.mark.slow
+def test_tiles_of_a_slide_are_labelled_like_the_whole(picture):
+    parameters = choose_parameters(0.5)
+    whole = label_by_clump_split(picture, mpp=0.5, parameters=parameters)
+    in_tiles = segment_image(picture, mpp=0.5, model="clump-split").instances
+    encoded = [[one.encode(picture.shape) for one in found] for found in (whole, in_tiles)]
+    figures = instance_metrics(match_instances(sparse_iou(*encoded)), iou_threshold=0.5)
+    assert figures["f1"] > 0.98
+
+
+@pytest.mark.slow
+def test_killed_run_is_gone_on_with_and_gives_the_same_bytes(picture, tmp_path, run_script):
+    Image.fromarray(picture).save(tmp_path / "slide.png")
+    run_script(TOOL, tmp_path / "slide.png", "--output", tmp_path / "once.json", "--mpp", "0.5")
+    output = tmp_path / "labels.json"
+    command = [TOOL, tmp_path / "slide.png", "--output", output, "--mpp", "0.5"]
+    journal = tmp_path / ".labels.json.journal"
+    with subprocess.Popen([sys.executable, *map(str, command)], cwd=REPOSITORY) as process:
+        while not any(path.stat().st_size for path in journal.glob("*/journal")):
+            time.sleep(0.01)
+        process.kill()
+    assert not output.exists()
+    refused = run_script(*command)
+    assert refused.returncode == 1
+    assert "--resume" in refused.stderr
+    process = run_script(*command, "--resume")
+    assert process.returncode == 0, process.stderr
+    assert output.read_bytes() == (tmp_path / "once.json").read_bytes()
+    assert not journal.exists()
 
 
 @pytest.mark.slow

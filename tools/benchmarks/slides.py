@@ -16,7 +16,7 @@ from benchmarks.figures import Figure, peak_memory_gb, run_alone
 from benchmarks.virtual_slide import ColorModel, DiskSlide
 from steatosis_d2.data.synthetic import Anatomy, SyntheticLiver
 from steatosis_d2.inference import pipeline
-from steatosis_d2.inference.models import ClumpSplitChoice, MaskRCNNChoice
+from steatosis_d2.inference.models import ClassicalChoice, MaskRCNNChoice
 from steatosis_d2.inference.outputs import write_run_outputs, write_slide_outputs
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import SlideInput, Tiling
@@ -289,7 +289,7 @@ def measure_clump_split(_options):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "tissue.tif")
         run_alone(write_tissue, path)
-        run = run_alone(segment_file, path, ClumpSplitChoice())
+        run = run_alone(segment_file, path, ClassicalChoice())
         stage, size = "classical model", f"{TISSUE_SIDE_PX} x {TISSUE_SIDE_PX} px of tissue"
         what = f"{size}, {run.instances} droplets, all outputs: a megapixel"
         figures = [Figure(stage, what, per_megapixel(run), "s")]
