@@ -123,7 +123,7 @@ setup(
     package_data={
         "steatosis_d2.report": ["templates/*.html"],
         "steatosis_d2.model_zoo": ["weights/*"],
-        "steatosis_d2.screening": ["page/*"],
+        "steatosis_d2.screening": ["page/*", "page/openseadragon/*"],
         "steatosis_d2.model_zoo.configs": ["*.yaml", "*/*.yaml"],
     },
 )

@@ -1,5 +1,7 @@
 """The screening page over HTTP: a thin layer over :class:`~.screening.Screening`."""
 
+import contextlib
+import functools
 import io
 import secrets
 import socket
@@ -10,17 +12,28 @@ from typing import Annotated, Literal
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, HTTPException, Query, Request
+from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 from pydantic import BaseModel, Field, StringConstraints
 
-from steatosis_d2.data.images import read_image_rgb
+from steatosis_d2.data.images import IMAGE_SUFFIXES, read_image_rgb
 from steatosis_d2.errors import InputError
 from steatosis_d2.screening.session import Conflict, Unusable
+from steatosis_d2.slides.slide import open_slide
 
 _PAGE = resources.files(__package__) / "page"
-_ASSETS = {"page.js": "text/javascript", "page.css": "text/css"}
+_ASSETS = {
+    "page.js": "text/javascript",
+    "page.css": "text/css",
+    "openseadragon/openseadragon.min.js": "text/javascript",
+}
+# What is larger is shown as a slide: in pieces, which are made when they are looked at.
+_WHOLE_PX = 4096
+_PIECE_PX, _PIECE_QUALITY = 512, 90
+_OPEN_SLIDES = 4
+_FARTHEST_PIECE = 1 << 20
 # Nothing but this server is ever asked for anything, and no other page may show this one.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -28,10 +41,14 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
-# Coordinates that OpenCV can still draw to, and no tile reaches.
+# Coordinates that OpenCV can still draw to, and no slide reaches.
 _FARTHEST_PX = 1e6
 
 Coordinate = Annotated[float, Field(ge=-_FARTHEST_PX, le=_FARTHEST_PX)]
+Place = Annotated[int, Query(ge=-_FARTHEST_PX, le=_FARTHEST_PX)]
+Side = Annotated[int, Query(ge=1, le=_WHOLE_PX)]
+Shrunk = Annotated[int, PathParameter(ge=0, le=30)]
+Piece = Annotated[int, PathParameter(ge=0, le=_FARTHEST_PIECE)]
 Reviewer = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
 router = APIRouter()
 
@@ -73,6 +90,7 @@ def create_app(screening, images, *, token):
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.state.screening, app.state.images, app.state.token = screening, images, token
+    app.state.open_slide = functools.lru_cache(_OPEN_SLIDES)(open_slide)
     app.include_router(router)
     app.middleware("http")(_check_token)
     app.exception_handler(HTTPException)(_answer_refusal)
@@ -151,7 +169,7 @@ def read_page(request: Request) -> HTMLResponse:
     return HTMLResponse(page.replace("{token}", request.app.state.token))
 
 
-@router.get("/page/{name}")
+@router.get("/page/{name:path}")
 def read_asset(name: str) -> Response:
     if name not in _ASSETS:
         raise HTTPException(404, {"message": f"There is no '{name}'."})
@@ -161,8 +179,11 @@ def read_asset(name: str) -> Response:
 @router.get("/api/images")
 def get_images(request: Request, reviewer: Annotated[Reviewer, Query()]) -> dict:
     screening = request.app.state.screening
+    images = screening.list_images(reviewer)
+    for image in images:
+        image["is_slide"] = _is_slide(_find_image(request, image["id"]), image)
     return {
-        "images": screening.list_images(reviewer),
+        "images": images,
         "category": screening.label_file.category,
         "ranked_by": screening.ranked_by,
     }
@@ -183,12 +204,57 @@ def describe_image(
 def read_pixels(request: Request, image_id: int) -> Response:
     path = _find_image(request, image_id)
     record = request.app.state.screening.label_file.images[image_id]
-    try:
-        content = _as_png(path, height=record["height"], width=record["width"])
-    except InputError as error:
-        raise HTTPException(422, {"message": str(error)}) from None
-    headers = {"Cache-Control": "private, max-age=3600"}
-    return Response(content, media_type="image/png", headers=headers)
+    with _unreadable_as_refusal():
+        image_rgb = read_image_rgb(path)
+        _check_size(path, image_rgb.shape[:2], record)
+    return _as_response(image_rgb, "PNG", compress_level=1)
+
+
+@router.get("/api/images/{image_id}/regions")
+def list_regions(request: Request, image_id: int, reviewer: Annotated[Reviewer, Query()]) -> dict:
+    _find_image(request, image_id)
+    return request.app.state.screening.list_regions(image_id, reviewer)
+
+
+@router.get("/api/images/{image_id}/view")
+def describe_view(
+    request: Request,
+    image_id: int,
+    reviewer: Annotated[Reviewer, Query()],
+    left: Coordinate,
+    top: Coordinate,
+    right: Coordinate,
+    bottom: Coordinate,
+) -> dict:
+    _find_image(request, image_id)
+    window = min(left, right), min(top, bottom), max(left, right), max(top, bottom)
+    return request.app.state.screening.describe_view(image_id, reviewer, window)
+
+
+@router.get("/api/images/{image_id}/window")
+def read_window(
+    request: Request, image_id: int, left: Place, top: Place, width: Side, height: Side
+) -> Response:
+    slide = _open_slide(request, image_id)
+    with _unreadable_as_refusal():
+        window_rgb = slide.read_region(left, top, width, height)
+    return _as_response(window_rgb, "PNG", compress_level=1)
+
+
+@router.get("/api/images/{image_id}/pieces/{shrunk}/{column}_{row}.jpg")
+def read_piece(
+    request: Request, image_id: int, shrunk: Shrunk, column: Piece, row: Piece
+) -> Response:
+    """A piece of the slide, of 512 px, that is shrunk by a power of two."""
+    slide = _open_slide(request, image_id)
+    side = _PIECE_PX << shrunk
+    left, top = column * side, row * side
+    width, height = min(side, slide.width - left), min(side, slide.height - top)
+    if width < 1 or height < 1:
+        raise HTTPException(404, {"message": "There is no such piece of the slide."})
+    with _unreadable_as_refusal():
+        piece_rgb = slide.read_region(left, top, width, height, scale=1 / (1 << shrunk))
+    return _as_response(piece_rgb, "JPEG", quality=_PIECE_QUALITY)
 
 
 @router.post("/api/images/{image_id}/decisions")
@@ -219,13 +285,44 @@ def _find_image(request, image_id) -> Path:
         raise HTTPException(404, {"message": f"There is no image {image_id}."}) from None
 
 
-def _as_png(path, *, height, width):
-    image_rgb = read_image_rgb(path)
-    if image_rgb.shape[:2] != (height, width):
+def _is_slide(path, image):
+    """Whether an image is shown in pieces."""
+    return (
+        path.suffix.lower() not in IMAGE_SUFFIXES
+        or max(image["height"], image["width"]) > _WHOLE_PX
+    )
+
+
+def _open_slide(request, image_id):
+    path = _find_image(request, image_id)
+    record = request.app.state.screening.label_file.images[image_id]
+    with _unreadable_as_refusal():
+        slide = request.app.state.open_slide(path)
+        _check_size(path, (slide.height, slide.width), record)
+    return slide
+
+
+@contextlib.contextmanager
+def _unreadable_as_refusal():
+    try:
+        yield
+    except InputError as error:
+        raise HTTPException(422, {"message": str(error)}) from None
+
+
+def _check_size(path, size, record):
+    if size != (record["height"], record["width"]):
         raise InputError(
-            f"image '{path}' is {image_rgb.shape[0]} x {image_rgb.shape[1]} px (height x width); "
-            f"its labels were made for {height} x {width} px. Give the images that were labelled."
+            f"image '{path}' is {size[0]} x {size[1]} px (height x width); its labels were made "
+            f"for {record['height']} x {record['width']} px. Give the images that were labelled."
         )
+
+
+def _as_response(image_rgb, kind, **options):
     content = io.BytesIO()
-    Image.fromarray(image_rgb).save(content, "PNG", compress_level=1)
-    return content.getvalue()
+    Image.fromarray(image_rgb).save(content, kind, **options)
+    return Response(
+        content.getvalue(),
+        media_type=f"image/{kind.lower()}",
+        headers={"Cache-Control": "private, max-age=3600"},
+    )

@@ -10,7 +10,11 @@ from steatosis_d2.measurement.morphology import measure_solidity
 from steatosis_d2.screening.edits import close_outline, encode_geometry, merge_masks, split_mask
 from steatosis_d2.screening.labels import ACCEPTED, REJECTED, UNREVIEWED
 from steatosis_d2.screening.log import Entry
+from steatosis_d2.screening.places import Places
 from steatosis_d2.screening.state import EDITED, JUDGEMENTS, UNDO, apply_decisions
+
+# More outlines than this in one view tell nothing apart, and make it slow.
+MAX_IN_VIEW = 3000
 
 
 class Conflict(Exception):
@@ -55,6 +59,7 @@ class Screening:
         self.label_file = label_file
         self.log = log
         self._shapes: dict[int, Shape] = {}  # of labels by id: their pixels never change
+        self._places: dict[int, Places] = {}  # of the file's labels, by image
         self._has_scores = any(
             label.score is not None for labels in label_file.labels.values() for label in labels
         )
@@ -129,6 +134,68 @@ class Screening:
             "undoable": own.number if own else None,
         }
 
+    def describe_view(self, image_id, reviewer, window_xyxy):
+        """
+        What a reviewer is shown of a part of a slide.
+
+        Args:
+            image_id (int): of the slide.
+            reviewer (str): who looks.
+            window_xyxy (tuple[float, float, float, float]): what is in view, in px of the slide.
+
+        Returns:
+            dict: as :meth:`describe`, with the ``labels`` in view; there are none where they would
+            be too many, and ``hidden`` says how many.
+        """
+        decisions = self.log.read(image_id)
+        state = self._apply(image_id, decisions)
+        own = state.last_of(reviewer)
+        wanted = self._find_in_window(image_id, state, window_xyxy)
+        hidden = len(wanted) if len(wanted) > MAX_IN_VIEW else 0
+        return {
+            "labels": self._describe_labels(state, reviewer, [] if hidden else wanted),
+            "gone": [],
+            "last": decisions[-1].number if decisions else 0,
+            "undoable": own.number if own else None,
+            "hidden": hidden,
+        }
+
+    def list_regions(self, image_id, reviewer):
+        """
+        The squares of a slide in which there are labels.
+
+        Args:
+            image_id (int): of the slide.
+            reviewer (str): whose progress.
+
+        Returns:
+            dict: ``side`` of a square in px of the slide, and ``regions`` (list of dict): ``left``
+            and ``top`` in px, numbers of labels ``accepted``, ``rejected`` and ``unreviewed``,
+            ``doubt`` (what the unreviewed ones lack to be certain, summed up) and ``fat`` (share
+            of the square that boxes of labels cover); the most doubtful first.
+        """
+        state = self.state(image_id)
+        places = self._places_of(image_id)
+        added = Places.of(
+            (label for label_id, label in state.labels.items() if label_id not in places.known),
+            mpp=self.label_file.images[image_id].get("mpp"),
+        )
+        regions: dict[tuple[int, int], dict] = {}
+        for each in (places, added):
+            squares = each.squares().tolist()
+            areas = (each.boxes_xywh[:, 2] * each.boxes_xywh[:, 3]).tolist()
+            for label_id, square, area_px in zip(each.ids.tolist(), squares, areas, strict=True):
+                if label_id in state.labels:
+                    region = regions.setdefault(tuple(square), _empty_region(square, each.side_px))
+                    verdict = state.screening(label_id, reviewer)
+                    score = state.labels[label_id].score
+                    region[verdict] += 1
+                    region["fat"] += area_px / each.side_px**2
+                    if verdict == UNREVIEWED:
+                        region["doubt"] += 1 - score if score is not None else 1
+        ordered = sorted(regions.values(), key=lambda one: (-one["doubt"], one["top"], one["left"]))
+        return {"side": places.side_px, "regions": ordered}
+
     def decide(self, image_id, reviewer, action, *, revisions=None, points_xy=(), undoes=None):
         """
         Make a decision; it is on disk when this returns.
@@ -165,6 +232,20 @@ class Screening:
 
     def _apply(self, image_id, decisions):
         return apply_decisions(self.label_file.labels[image_id], decisions)
+
+    def _places_of(self, image_id):
+        if image_id not in self._places:
+            image = self.label_file.images[image_id]
+            labels = self.label_file.labels[image_id]
+            self._places[image_id] = Places.of(labels, mpp=image.get("mpp"))
+        return self._places[image_id]
+
+    def _find_in_window(self, image_id, state, window_xyxy):
+        """Ids of the labels in a window: the file's by their tree, those of edits one by one."""
+        places = self._places_of(image_id)
+        added = [label for label_id, label in state.labels.items() if label_id not in places.known]
+        found = places.in_window(window_xyxy) + Places.of(added).in_window(window_xyxy)
+        return sorted(label_id for label_id in found if label_id in state.labels)
 
     def _edit(self, image_id, action, masks, points_xy):
         """Masks of the labels that an action makes."""
@@ -225,6 +306,12 @@ class Screening:
                 area_px=int(np.count_nonzero(instance.crop)),
                 solidity=float(share),
             )
+
+
+def _empty_region(square, side_px):
+    row, column = square
+    counts = dict.fromkeys((ACCEPTED, REJECTED, UNREVIEWED), 0)
+    return counts | {"left": column * side_px, "top": row * side_px, "doubt": 0.0, "fat": 0.0}
 
 
 def _count(state, reviewer):

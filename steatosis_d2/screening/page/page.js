@@ -6,6 +6,10 @@ const VERDICT_NAMES = { unreviewed: "to do", accepted: "accepted", rejected: "re
 const POLL_MS = 4000;
 const CLICK_PX = 4; // a press that moves less is a click
 const CLOSE_UP_MARGIN = 0.6; // of the label's longer side, on each side
+const PIECE_PX = 512; // of a slide, as the server makes them
+const LOAD_MS = 150; // after the view has come to rest, what is in it is asked for
+const LISTED_REGIONS = 100;
+const HEAT_PX = 48; // squares that are shown smaller than this are coloured by their fat
 
 const element = (id) => document.getElementById(id);
 const tile = element("tile");
@@ -15,7 +19,14 @@ const page = {
   reviewer: "",
   images: [],
   image: null, // record of the one that is shown
-  pixels: null, // ImageBitmap
+  pixels: null, // ImageBitmap; null for a slide, which the viewer shows
+  viewer: null, // of OpenSeadragon, under the canvas
+  regions: [], // squares of a slide that hold labels, the most doubtful first
+  side: 0, // of a square, in px of the slide
+  region: null, // the square that is judged
+  loaded: null, // the window of the slide whose labels are known
+  hidden: 0, // labels in view that are too many to be shown
+  closeUp: { id: null, pixels: null }, // of a slide's label
   labels: new Map(), // id -> label as the server describes it, with outline (Path2D) and diameter
   last: 0, // number of the last decision that is shown
   undoable: null,
@@ -83,16 +94,170 @@ async function loadImages() {
 }
 
 async function openImage(image) {
+  if (image.is_slide) await openSlide(image);
+  else await openTile(image);
+  tile.dataset.image = image.id;
+}
+
+async function openTile(image) {
   const { status, content } = await requestJson(`api/images/${image.id}?${asReviewer()}`);
   if (status !== 200) throw new Error(content.message);
   if (page.image?.id !== image.id) await loadPixels(image);
-  Object.assign(page, { image, labels: new Map(), selected: [], place: null, inTurn: false });
-  stopDrawing();
-  location.hash = `image=${image.id}`;
+  begin(image);
   apply(content);
   fitImage();
   goToNext();
-  tile.dataset.image = image.id;
+}
+
+/** Show an image of which nothing is known yet. */
+function begin(image) {
+  Object.assign(page, {
+    image, labels: new Map(), selected: [], place: null, inTurn: false,
+    regions: [], region: null, loaded: null, hidden: 0, last: 0, undoable: null,
+  });
+  if (image.is_slide) page.pixels = null;
+  document.body.classList.toggle("on-slide", image.is_slide);
+  element("slide").hidden = !image.is_slide;
+  stopDrawing();
+  location.hash = `image=${image.id}`;
+}
+
+// Slides: the viewer shows the pieces in view, the canvas above it the labels in view
+
+async function openSlide(image) {
+  const isNew = page.image?.id !== image.id || !page.viewer;
+  begin(image);
+  if (isNew) showPieces(image);
+  fitImage();
+  await loadRegions();
+  await openRegion(page.regions[0]);
+}
+
+function showPieces({ id, width, height }) {
+  page.viewer?.destroy();
+  const most = Math.ceil(Math.log2(Math.max(width, height, PIECE_PX) / PIECE_PX));
+  page.viewer = OpenSeadragon({
+    element: element("slide"),
+    tileSources: {
+      width, height, tileSize: PIECE_PX, minLevel: 0, maxLevel: most,
+      getTileUrl: (level, column, row) =>
+        `api/images/${id}/pieces/${most - level}/${column}_${row}.jpg?token=${encodeURIComponent(TOKEN)}`,
+    },
+    drawer: "canvas",
+    showNavigationControl: false,
+    mouseNavEnabled: false,
+    animationTime: 0,
+    blendTime: 0,
+    immediateRender: true,
+    visibilityRatio: 0,
+    minZoomImageRatio: 0.001,
+    maxZoomPixelRatio: 1000,
+  });
+  page.viewer.addHandler("open", refresh);
+}
+
+/** Let the viewer show what the canvas shows. */
+function moveViewer() {
+  const { viewer, view, image } = page;
+  if (!viewer?.isOpen()) return;
+  const side = view.scale * image.width; // CSS px across the slide, which is 1 for the viewer
+  const [left, top] = [-view.x / side, -view.y / side];
+  const bounds = new OpenSeadragon.Rect(left, top, tile.clientWidth / side, tile.clientHeight / side);
+  viewer.viewport.fitBounds(bounds, true);
+}
+
+async function loadRegions() {
+  const { status, content } = await requestJson(`api/images/${page.image.id}/regions?${asReviewer()}`);
+  if (status !== 200) throw new Error(content.message);
+  Object.assign(page, content);
+  const sum = (name) => page.regions.reduce((total, region) => total + region[name], 0);
+  for (const verdict of Object.keys(COLORS)) page.image[verdict] = sum(verdict);
+  if (page.region) page.region = page.regions.find(isSameAs(page.region)) ?? page.region;
+  drawImageList();
+}
+
+/** After a decision: what the region and the slide hold now, as far as the page knows. */
+function countRegion() {
+  const { image, region } = page;
+  if (!region) return;
+  const now = { accepted: 0, rejected: 0, unreviewed: 0, doubt: 0 };
+  for (const label of [...page.labels.values()].filter(isInRegion)) {
+    now[label.verdict] += 1;
+    if (isToDo(label)) now.doubt += page.rankedBy === "score" ? 1 - (label.certainty ?? 0) : 1;
+  }
+  for (const verdict of Object.keys(COLORS)) image[verdict] += now[verdict] - region[verdict];
+  Object.assign(region, now);
+  drawImageList();
+}
+
+const isSameAs = (region) => ({ left, top }) => left === region?.left && top === region?.top;
+
+async function openRegion(region) {
+  page.region = region ?? null;
+  if (region) {
+    const box = [region.left, region.top, page.side, page.side];
+    centreOn(box, (0.9 * Math.min(tile.clientWidth, tile.clientHeight)) / page.side);
+  }
+  Object.assign(page, { selected: [], place: null });
+  await loadView();
+  drawImageList();
+  if (region) goToNext();
+}
+
+async function turnToRegion(direction) {
+  if (!page.regions.length) return;
+  const at = page.regions.findIndex(isSameAs(page.region));
+  const count = page.regions.length;
+  await openRegion(page.regions[(Math.max(at, 0) + direction + count) % count]);
+}
+
+/** What to know of a slide: what is in view, a little around it, and the region that is judged. */
+function windowToLoad() {
+  const [left, top] = toImage([0, 0]);
+  const [right, bottom] = toImage([tile.clientWidth, tile.clientHeight]);
+  const [dx, dy] = [(right - left) / 4, (bottom - top) / 4];
+  const window = { left: left - dx, top: top - dy, right: right + dx, bottom: bottom + dy };
+  const { region, side } = page;
+  const isApart =
+    !region || region.left > window.right || region.top > window.bottom ||
+    region.left + side < window.left || region.top + side < window.top;
+  if (isApart) return window;
+  return {
+    left: Math.min(window.left, region.left),
+    top: Math.min(window.top, region.top),
+    right: Math.max(window.right, region.left + side),
+    bottom: Math.max(window.bottom, region.top + side),
+  };
+}
+
+/** Ask for the labels in view; where they are too many to be shown, those selected stay. */
+async function loadView() {
+  if (!page.image?.is_slide) return;
+  const limit = (value) => Math.min(Math.max(value, -1e6), 1e6);
+  const window = windowToLoad();
+  const query = Object.entries(window).map(([name, value]) => `${name}=${limit(value)}`).join("&");
+  const { status, content } = await requestJson(`api/images/${page.image.id}/view?${asReviewer()}&${query}`);
+  if (status !== 200) throw new Error(content.message);
+  page.loaded = window;
+  page.hidden = content.hidden;
+  const kept = new Map(page.selected.map((id) => [id, page.labels.get(id)]));
+  const known = page.labels;
+  page.labels = content.hidden ? kept : new Map();
+  apply(content, known);
+}
+
+let loadTimer = 0;
+
+/** Load once the view has come to rest, if it shows more than is known. */
+function loadWhenAtRest() {
+  const [left, top] = toImage([0, 0]);
+  const [right, bottom] = toImage([tile.clientWidth, tile.clientHeight]);
+  const { loaded } = page;
+  const isKnown =
+    loaded && !page.hidden && left >= loaded.left && top >= loaded.top &&
+    right <= loaded.right && bottom <= loaded.bottom;
+  clearTimeout(loadTimer);
+  if (!isKnown) loadTimer = setTimeout(() => enqueue(loadView), LOAD_MS);
 }
 
 async function loadPixels(image) {
@@ -102,11 +267,11 @@ async function loadPixels(image) {
 }
 
 /** Take over what the server says has changed; returns the ids that were not known before. */
-function apply(changes) {
-  const added = changes.labels.filter((label) => !page.labels.has(label.id)).map(({ id }) => id);
+function apply(changes, before = page.labels) {
+  const added = changes.labels.filter((label) => !before.has(label.id)).map(({ id }) => id);
   for (const id of changes.gone) page.labels.delete(id);
   for (const label of changes.labels) {
-    const known = page.labels.get(label.id);
+    const known = before.get(label.id);
     label.outline = known ? known.outline : new Path2D(label.path);
     label.diameter = 2 * Math.sqrt(label.area_px / Math.PI) * (page.image.mpp ?? 1);
     page.labels.set(label.id, label);
@@ -114,7 +279,7 @@ function apply(changes) {
   page.last = changes.last;
   page.undoable = changes.undoable;
   page.selected = page.selected.filter((id) => page.labels.has(id));
-  countProgress();
+  if (!page.image.is_slide) countProgress();
   refresh();
   return added;
 }
@@ -128,6 +293,11 @@ async function poll() {
   const { status, content } = await update();
   if (status !== 200) throw new Error(content.message);
   if (content.gone.length) showMessage("Another reviewer has changed outlines.");
+  // Of a slide, what others have changed elsewhere is not shown, and need not be known.
+  const isNear = ({ id, box: [x, y] }) =>
+    page.labels.has(id) || (page.loaded && x < page.loaded.right && y < page.loaded.bottom &&
+      x >= page.loaded.left && y >= page.loaded.top);
+  if (page.image.is_slide) content.labels = content.labels.filter(isNear);
   apply(content);
 }
 
@@ -139,7 +309,12 @@ async function decide(action, ids, more = {}) {
     method: "POST",
     body: JSON.stringify(decision),
   });
-  if (status === 200) return { added: apply(content), about: content.labels.map(({ id }) => id) };
+  if (status === 200) {
+    const about = content.labels.map(({ id }) => id);
+    const added = apply(content);
+    if (page.image.is_slide) countRegion();
+    return { added, about };
+  }
   if (status === 409) apply((await update()).content);
   showMessage(content.message);
   generation += 1;
@@ -254,23 +429,38 @@ function isShown(label) {
   );
 }
 
+/** A label is judged with the square that its middle is in. */
+function isInRegion({ box: [left, top, width, height] }) {
+  const { region, side } = page;
+  if (!region) return true;
+  const [x, y] = [left + width / 2 - region.left, top + height / 2 - region.top];
+  return x >= 0 && x < side && y >= 0 && y < side;
+}
+
 /** From doubtful to certain; what a person has drawn comes last. */
 function compare(one, other) {
   return (one.certainty ?? 2) - (other.certainty ?? 2) || one.id - other.id;
 }
 
-const inOrder = () => [...page.labels.values()].filter(isShown).sort(compare);
+const inOrder = () =>
+  [...page.labels.values()].filter((label) => isShown(label) && isInRegion(label)).sort(compare);
 
 function goToNext() {
   const toDo = inOrder().filter(isToDo);
   const next = toDo.find((label) => page.place && compare(label, page.place) > 0) ?? toDo[0];
   if (next) return select([next.id], { inTurn: true });
   select([]);
+  const region = page.regions.find((one) => one.unreviewed && !isSameAs(page.region)(one));
+  if (region && !page.filters.verdict) {
+    showMessage("This region is done. Here is the next.");
+    return enqueue(() => openRegion(region));
+  }
   showMessage(sayWhyNothingIsNext());
 }
 
 function sayWhyNothingIsNext() {
   const left = [...page.labels.values()].filter(isToDo).length;
+  if (page.hidden) return `${page.hidden} labels are in view: zoom in to see and judge them.`;
   if (left) return `Nothing left to do among what is shown; ${left} labels are filtered out.`;
   if (page.labels.size) return "All labels of this image are judged. ] opens the next one.";
   return "This image has no labels. I inserts one that was missed; ] opens the next image.";
@@ -301,7 +491,8 @@ function fitImage() {
 
 function zoom(factor, [x, y]) {
   const { view } = page;
-  const scale = Math.min(Math.max(view.scale * factor, 0.02), 40);
+  const least = page.image.is_slide ? 0.0005 : 0.02;
+  const scale = Math.min(Math.max(view.scale * factor, least), 40);
   const ratio = scale / view.scale;
   page.view = { scale, x: x - (x - view.x) * ratio, y: y - (y - view.y) * ratio };
   refresh();
@@ -367,7 +558,7 @@ function refresh() {
   isDue = true;
   requestAnimationFrame(() => {
     isDue = false;
-    if (!page.pixels) return;
+    if (!page.pixels && !page.image?.is_slide) return;
     drawTile();
     drawPanel();
     drawCloseUp();
@@ -390,10 +581,29 @@ function drawTile() {
   const ratio = devicePixelRatio;
   context.setTransform(scale * ratio, 0, 0, scale * ratio, x * ratio, y * ratio);
   context.imageSmoothingEnabled = scale < 3;
-  context.drawImage(page.pixels, 0, 0);
+  if (page.pixels) context.drawImage(page.pixels, 0, 0);
+  else drawSlide(context, scale);
   if (!page.outlinesHidden) drawOutlines(context, scale);
   drawPoints(context, scale);
   Object.assign(tile.dataset, { scale, x, y });
+}
+
+/** What lies between a slide and its outlines: where there is fat, and what is judged. */
+function drawSlide(context, scale) {
+  moveViewer();
+  loadWhenAtRest();
+  const { regions, region, side } = page;
+  if (side * scale < HEAT_PX && !page.outlinesHidden) {
+    for (const { left, top, fat } of regions) {
+      context.fillStyle = `rgb(214 40 40 / ${Math.min(0.1 + 2 * fat, 0.8)})`;
+      context.fillRect(left, top, side, side);
+    }
+  }
+  if (!region) return;
+  context.setLineDash([]);
+  context.strokeStyle = "#0b3bd6";
+  context.lineWidth = 2 / scale;
+  context.strokeRect(region.left, region.top, side, side);
 }
 
 /** Each outline by itself: stroking them as one path takes several times as long. */
@@ -467,10 +677,32 @@ function drawCloseUp() {
     closeUp.height / 2 - (top + height / 2) * scale
   );
   context.imageSmoothingEnabled = scale < 3;
-  context.drawImage(page.pixels, 0, 0);
+  if (page.pixels) context.drawImage(page.pixels, 0, 0);
+  else drawWindow(context, label, side);
   if (page.outlinesHidden) return;
   setPen(context, label.verdict, scale, 1.5 * devicePixelRatio);
   context.stroke(label.outline);
+}
+
+/** The pixels around a slide's label, as soon as they have come. */
+function drawWindow(context, { id, box }, side) {
+  const [left, top] = [box[0] + box[2] / 2 - side, box[1] + box[3] / 2 - side].map(Math.floor);
+  const length = Math.min(Math.ceil(2 * side), 4096);
+  if (page.closeUp.id === id) {
+    if (page.closeUp.pixels) context.drawImage(page.closeUp.pixels, left, top);
+    return;
+  }
+  page.closeUp = { id, pixels: null };
+  const query = `left=${left}&top=${top}&width=${length}&height=${length}`;
+  request(`api/images/${page.image.id}/window?${query}`)
+    .then((response) => response.blob())
+    .then(createImageBitmap)
+    .then((pixels) => {
+      if (page.closeUp.id !== id) return;
+      page.closeUp.pixels = pixels;
+      refresh();
+    })
+    .catch(() => {}); // the next label tries again
 }
 
 function drawPanel() {
@@ -523,7 +755,10 @@ function drawImageList() {
   if (list.children.length !== page.images.length) {
     list.replaceChildren(...page.images.map(makeImageEntry));
   }
-  page.images.forEach((image, index) => fillImageEntry(list.children[index].firstChild, image));
+  page.images.forEach((image, index) => {
+    fillImageEntry(list.children[index].firstChild, image);
+    listRegions(list.children[index], image);
+  });
   const sum = (name) => page.images.reduce((total, image) => total + image[name], 0);
   const judged = sum("accepted") + sum("rejected");
   element("total").textContent = `${judged} of ${judged + sum("unreviewed")} labels judged`;
@@ -534,6 +769,31 @@ function drawImageList() {
     `${width} × ${height} px` + (mpp ? `, ${mpp} µm/px` : "");
   element("unit").textContent = unit();
   document.title = `${name} – Screening`;
+}
+
+/** Under a slide that is open, its regions. */
+function listRegions(entry, image) {
+  entry.querySelector(".regions")?.remove();
+  if (image.id !== page.image?.id || !page.regions.length) return;
+  const list = document.createElement("ol");
+  list.className = "regions";
+  for (const region of page.regions.slice(0, LISTED_REGIONS)) {
+    const button = document.createElement("button");
+    const total = region.accepted + region.rejected + region.unreviewed;
+    button.textContent = region.unreviewed
+      ? `${region.unreviewed} of ${total} to do, ${region.doubt.toFixed(1)} in doubt`
+      : `${total} done`;
+    button.title = `x ${Math.round(region.left)}, y ${Math.round(region.top)} px`;
+    button.setAttribute("aria-current", String(isSameAs(page.region)(region)));
+    button.onclick = () => {
+      enqueue(() => openRegion(region));
+      tile.focus();
+    };
+    const line = document.createElement("li");
+    line.append(button);
+    list.append(line);
+  }
+  entry.append(list);
 }
 
 function makeImageEntry(image) {
@@ -662,6 +922,8 @@ const OTHER_KEYS = {
   ArrowLeft: () => step(-1),
   "]": () => turnToImage(1),
   "[": () => turnToImage(-1),
+  ".": () => turnToRegion(1),
+  ",": () => turnToRegion(-1),
   PageDown: () => turnToImage(1),
   PageUp: () => turnToImage(-1),
   h: () => {
