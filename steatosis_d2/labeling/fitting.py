@@ -29,12 +29,13 @@ KNOTS = {
     "rim_saturation": (30, 60, 90, 120),
     "border_share": (0, 0.1, 0.3),
     # Of openings
-    "log_odds": (0, 0.7, 1.5, 2.5, 4, 6),
-    "border_um": (0, 10, 20, 40, 60),
-    "darkest_inside": (0.2, 0.5, 0.7, 0.85, 0.95),
-    "nuclei_share": (0, 0.1, 0.25, 0.5, 0.8),
+    "log_odds": (0, 0.7, 1.5, 2.5, 4),
+    "roundness": (0.5, 0.65, 0.75, 0.82, 0.88),
+    "border_um": (0, 20, 50),
+    "darkest_inside": (0.3, 0.6, 0.8, 0.95),
+    "nuclei_share": (0, 0.15, 0.4, 0.8),
+    "large_um": (15, 20, 28, 40),
     "fat_near_share": (0, 0.005, 0.02, 0.05, 0.1, 0.2),
-    "relative_size": (0.5, 1, 2, 4),
 }
 _MAX_STEPS = 30
 _TOLERANCE = 1e-4

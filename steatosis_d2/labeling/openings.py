@@ -13,7 +13,7 @@ import numpy as np
 from steatosis_d2.data.brightness import GLASS, TISSUE, level_of
 
 # From here on a droplet is looked at again, and other fat counts as long as it is below the second.
-LARGE_UM, LARGEST_FAT_UM = 12.0, 45.0
+LARGE_UM, LARGEST_FAT_UM = 15.0, 45.0
 # Other fat is near within this distance of an outline.
 _NEAR_UM = 120.0
 # Nuclei of a wall lie so far outside of the outline, and are looked for in so many directions.
@@ -70,12 +70,10 @@ def measure_openings(droplets, scene):
         return [], {}
     red_of_tissue = _median_red(scene)
     rows = [_measure_one(droplets[index], scene, red_of_tissue) for index in large]
-    share, relative_size = _measure_fat_near(droplets, diameters_um, large, scene)
     return large, {
         **{name: np.array([row[name] for row in rows]) for name in rows[0]},
-        "diameter_um": diameters_um[large],
-        "fat_near_share": share,
-        "relative_size": relative_size,
+        "large_um": diameters_um[large],
+        "fat_near_share": _share_of_fat_near(droplets, diameters_um, large, scene),
     }
 
 
@@ -141,8 +139,8 @@ def _median_red(scene):
     return float(np.median(red)) if red.size else 0.0
 
 
-def _measure_fat_near(droplets, diameters_um, large, scene):
-    """Share of the surroundings that other droplets cover; size against the largest of them."""
+def _share_of_fat_near(droplets, diameters_um, large, scene):
+    """Of the surroundings, the share that other droplets cover, weighted by their confidence."""
     mpp = scene.mpp
     height_um, width_um = np.array(scene.brightness.shape) * mpp
     x_um = mpp / 2 * np.array([droplet.left + droplet.right for droplet in droplets])
@@ -150,16 +148,14 @@ def _measure_fat_near(droplets, diameters_um, large, scene):
     scores = np.array([droplet.score for droplet in droplets])
     areas_um2 = scores * np.pi / 4 * diameters_um**2
     is_fat = diameters_um < LARGEST_FAT_UM
-    shares, relative_sizes = [], []
+    shares = []
     for index in large:
         reach_um = _NEAR_UM + diameters_um[index] / 2
         near = is_fat & (np.hypot(x_um - x_um[index], y_um - y_um[index]) < reach_um)
         near[index] = False
         seen_um2 = _span(x_um[index], reach_um, width_um) * _span(y_um[index], reach_um, height_um)
         shares.append(areas_um2[near].sum() / seen_um2)
-        largest_um = diameters_um[near].max(initial=1.0)
-        relative_sizes.append(diameters_um[index] / largest_um)
-    return np.array(shares), np.array(relative_sizes)
+    return np.array(shares)
 
 
 def _span(middle, reach, end):

@@ -149,38 +149,38 @@ PAPER_CARD = Scorecard(
 # Keeps every confidence as it is.
 NO_CARD = Scorecard(curves={"log_odds": ((-7.0, 7.0), (-7.0, 7.0))}, base=0.0)
 
-# Fitted to what the generator takes for droplets from 12 um on in the Torino training tiles, those
+# Fitted to what the generator takes for droplets from 15 um on in the Torino training tiles, those
 # of Guo et al. 2019 and synthetic tiles at both scales; tools/fit_opening_card.py says how.
 OPENING_CARD = Scorecard(
     curves={
         "log_odds": (
             (0.0, 0.7, 1.5, 2.5, 4.0),
-            (-0.7, -0.45, 0.18, 0.79, 0.18),
+            (-0.61, -0.36, -0.01, 0.93, 0.06),
         ),
         "roundness": (
             (0.5, 0.65, 0.75, 0.82, 0.88),
-            (-1.95, -1.23, 0.15, 1.18, 1.85),
+            (-2.01, -0.85, 0.35, 0.7, 1.81),
         ),
         "border_um": (
             (0.0, 20.0, 50.0),
-            (-0.12, 0.03, 0.08),
+            (-0.02, -0.39, 0.41),
         ),
         "darkest_inside": (
             (0.3, 0.6, 0.8, 0.95),
-            (-1.43, 0.63, 0.71, 0.09),
+            (-1.51, 0.93, 0.4, 0.18),
         ),
         "nuclei_share": (
             (0.0, 0.15, 0.4, 0.8),
-            (-0.8, 0.95, 0.15, -0.31),
+            (-0.42, 0.7, -0.02, -0.26),
         ),
-        "diameter_um": (
-            (12.0, 18.0, 26.0, 40.0),
-            (0.41, 0.33, 0.09, -0.83),
+        "large_um": (
+            (15.0, 20.0, 28.0, 40.0),
+            (0.75, 0.28, 0.08, -1.11),
         ),
         "fat_near_share": (
             (0.0, 0.005, 0.02, 0.05, 0.1, 0.2),
-            (-1.42, -1.67, -0.57, 0.26, 0.99, 2.41),
+            (-1.49, -1.73, -0.82, 0.67, 0.8, 2.58),
         ),
     },
-    base=0.1,
+    base=0.28,
 )

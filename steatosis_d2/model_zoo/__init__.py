@@ -13,7 +13,7 @@ _WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 _SHIPPED_WEIGHTS = {
     "liver/starter.yaml": (
         "liver_starter.pth",
-        "9e798b762fddc1c2d7a9ddee3cd8bad4a45bd500d71859a5e8d787a51ebdff76",
+        "ca68f06660469119def3959aee5f4ccfca78618998cbe24eae686b144d8754fa",
     ),
     "nucleus/starter.yaml": (
         "nucleus_starter.pth",

@@ -14,6 +14,7 @@ from steatosis_d2.instances.rle import (
     encode_label_image,
     encode_mask,
     encode_strip,
+    find_boxes,
     run_lengths,
 )
 from steatosis_d2.instances.strip import stack_crops
@@ -150,3 +151,34 @@ def test_any_sound_code_is_compressed_text(counts):
 def test_unsound_code_is_an_error(counts, message):
     with pytest.raises(ValueError, match=message):
         as_sound_rle({"size": [3, 3], "counts": counts}, height=3, width=3)
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
+@settings(max_examples=300)
+def test_decoded_crop_is_the_mask_in_its_box(mask):
+    crop, top, left = decode_crop(encode_mask(mask))
+    assert encode_crop(crop, top=top, left=left, height=len(mask), width=mask.shape[1]) == (
+        encode_mask(mask)
+    )
+    if mask.any():
+        assert crop.any(axis=0)[[0, -1]].all()
+        assert crop.any(axis=1)[[0, -1]].all()
+
+
+@given(st.lists(hnp.arrays(bool, (7, 9)), max_size=5))
+@settings(max_examples=200)
+def test_boxes_are_those_of_pycocotools(masks):
+    rles = [encode_mask(mask) for mask in masks]
+    expected = [coco_mask.toBbox(rle).astype(int).tolist() for rle in rles]
+    assert find_boxes(rles).tolist() == expected
+
+
+def test_masks_of_a_slide_of_ten_gigapixels_are_decoded_quickly():
+    """pycocotools counts in 32 bits, and the columns of such a slide have 100,000 px each."""
+    crop = np.tri(40, 30, dtype=bool)
+    size = {"height": 100_000, "width": 110_000}
+    rles = [encode_crop(crop, top=90_000, left=100_000 + i, **size) for i in range(500)]
+    decoded, top, left = decode_crop(rles[7])
+    np.testing.assert_array_equal(decoded, crop)
+    assert (top, left) == (90_000, 100_007)
+    assert find_boxes(rles)[7].tolist() == [100_007, 90_000, 30, 40]

@@ -13,7 +13,7 @@ CONFIGS = [
     "liver/mask_rcnn_R_50_FPN.yaml",
     "liver/mask_rcnn_R_65_FPN.yaml",
     "liver/starter.yaml",
-    "liver/starter_dense.yaml",
+    "liver/starter_pretraining.yaml",
     "nucleus/mask_rcnn_R_101_FPN.yaml",
     "nucleus/mask_rcnn_R_50_FPN.yaml",
     "nucleus/starter.yaml",

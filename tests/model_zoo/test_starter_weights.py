@@ -23,7 +23,7 @@ from steatosis_d2.instances.rle import encode_crop, encode_label_image
 
 STARTER = "liver/starter.yaml"
 # um/px -> side of the tile in px, droplets in it, droplets found
-FATTY = {0.5: (416, 90, 59), 0.25: (832, 90, 61)}
+FATTY = {0.5: (416, 90, 62), 0.25: (832, 90, 61)}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "train_starter.sh"
-DATASETS = ("liver_torino", "liver_guo2019", "liver_synthetic")
+DATASETS = ("liver_torino", "liver_guo2019", "liver_synthetic", "liver_synthetic_40x")
 
 
 def train_starter(*arguments):
