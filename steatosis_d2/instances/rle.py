@@ -165,7 +165,7 @@ def decode_mask(rle):
 
 def decode_crop(rle):
     """
-    Mask of a run-length code in its bounding box, in time and memory of the box, in images of any size.
+    Mask of a run-length code in its bounding box, in time and memory of the box.
 
     Args:
         rle (dict): COCO RLE with ``counts`` as str or bytes.

@@ -143,7 +143,7 @@ class OutputLayers(FastRCNNOutputLayers):
     def _temper(self, scores, boxes, probabilities, score_threshold):
         """Scores (N, K + 1) of one image, tempered where they can stay above the threshold."""
         tempered = torch.zeros_like(scores)
-        boxes = boxes.view(len(boxes), -1, 4).expand(-1, self.num_classes, 4)
+        boxes = boxes.view(len(boxes), boxes.shape[1] // 4, 4).expand(-1, self.num_classes, 4)
         for number in range(self.num_classes):
             # The branch gives 1 at most
             chosen = scores[:, number] ** (1 - self.branch_weight) >= score_threshold

@@ -211,7 +211,7 @@ def read_pixels(request: Request, image_id: int) -> Response:
 
 
 @router.get("/api/images/{image_id}/regions")
-def list_regions(request: Request, image_id: int, reviewer: Annotated[Reviewer, Query()]) -> dict:
+def get_regions(request: Request, image_id: int, reviewer: Annotated[Reviewer, Query()]) -> dict:
     _find_image(request, image_id)
     return request.app.state.screening.list_regions(image_id, reviewer)
 

@@ -78,7 +78,16 @@ def test_more_gpus_than_there_are_is_an_error(monkeypatch):
 
 # What a step computes may depend on no statistics that processes do not share.
 SHARED_NOTHING = [
-    *("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.FPN.NORM", "", "SOLVER.AMP.ENABLED", "False"),
+    *(
+        "MODEL.RESNETS.NORM",
+        "FrozenBN",
+        "MODEL.FPN.NORM",
+        "",
+        "MODEL.DENSE_BRANCH.NORM",
+        "",
+        "SOLVER.AMP.ENABLED",
+        "False",
+    ),
     *("SOLVER.STAGES", "[{'train':'heads','iterations':2},{'train':'all','iterations':2}]"),
     *("SOLVER.WARMUP_ITERS", "0", "TEST.EVAL_PERIOD", "2", "SOLVER.EMA_DECAY", "0.5"),
 ]

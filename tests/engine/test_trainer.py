@@ -110,6 +110,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(make_trainer, monkey
     monkeypatch.setattr(torch, "randperm", lambda n, device=None: torch.arange(n, device=device))
     settings = [
         *("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.FPN.NORM", "", "SOLVER.MAX_ITER", "1"),
+        *("MODEL.DENSE_BRANCH.NORM", ""),
         *("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", "4", "MODEL.ROI_HEADS.POSITIVE_FRACTION", "0.25"),
         *("INPUT.CROP.ENABLED", "False", "INPUT.SCALE_JITTER", "(1.0, 1.0)"),
         *("DATALOADER.FILTER_EMPTY_ANNOTATIONS", "True", "SOLVER.CLIP_GRADIENTS.ENABLED", "False"),

@@ -220,6 +220,7 @@ def test_commands_of_the_guide_are_understood(parse):
         "export",
         "import_",
         "rank",
+        "compare",
     }
 
 
