@@ -136,7 +136,7 @@ class InstanceMapper:
         if pixels is not None:
             # OpenCV's warps and PIL know float32
             moved = transforms.apply_segmentation(pixels.astype(np.float32))
-            truths["sem_seg"] = torch.from_numpy(np.ascontiguousarray(moved)).long()
+            truths["sem_seg"] = torch.from_numpy(np.array(moved)).long()
         return augmented.image, truths
 
 
