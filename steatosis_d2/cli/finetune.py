@@ -41,6 +41,12 @@ def run(arguments):
     from steatosis_d2.engine import finetuning
     from steatosis_d2.model_zoo import get_config, get_config_file, get_weights
 
+    output = arguments.output
+    if not arguments.resume and (output / "training").exists():
+        raise InputError(
+            f"'{output}' holds a training already. Add --resume to go on with it, or choose "
+            "another --output."
+        )
     content = read_coco(arguments.labels)
     find_images(read_labels(arguments.labels), arguments.images)
     overrides = [word for pair in arguments.set or () for word in pair]
@@ -53,7 +59,6 @@ def run(arguments):
         source=arguments.labels,
     )
     schedule = finetuning.plan_schedule(halves["train"]["images"], cfg, steps=arguments.steps)
-    output = arguments.output
     config, weights = output / "finetune.yaml", output / "weights.pth"
     finetuning.write_config(
         config,

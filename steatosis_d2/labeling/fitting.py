@@ -34,7 +34,7 @@ KNOTS = {
     "border_um": (0, 20, 50),
     "darkest_inside": (0.3, 0.6, 0.8, 0.95),
     "nuclei_share": (0, 0.15, 0.4, 0.8),
-    "large_um": (15, 20, 28, 40),
+    "wide_um": (15, 20, 28, 40),
     "fat_near_share": (0, 0.005, 0.02, 0.05, 0.1, 0.2),
 }
 _MAX_STEPS = 30

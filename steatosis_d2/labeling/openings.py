@@ -72,7 +72,7 @@ def measure_openings(droplets, scene):
     rows = [_measure_one(droplets[index], scene, red_of_tissue) for index in large]
     return large, {
         **{name: np.array([row[name] for row in rows]) for name in rows[0]},
-        "large_um": diameters_um[large],
+        "wide_um": diameters_um[large],
         "fat_near_share": _share_of_fat_near(droplets, diameters_um, large, scene),
     }
 

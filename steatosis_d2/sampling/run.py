@@ -163,15 +163,15 @@ class _Looker:
 
     def look_at(self, regions, by_name, *, progress):
         """Findings of each region, in the order that they have."""
+        order = sorted(range(len(regions)), key=lambda i: _place(regions[i]))
+        in_order = [regions[i] for i in order]
         if self._colours is None:
             logger.info("the weights note no colours: regions are compared with one another")
             self._colours = ColourStatistics.of(
-                [describe_colours(pixels) for _, _, pixels in self._read(regions, by_name)]
+                [describe_colours(pixels) for _, _, pixels in self._read(in_order, by_name)]
             )
-        order = sorted(range(len(regions)), key=lambda i: _place(regions[i]))
         findings = {}
         with logging_redirect_tqdm():
-            in_order = [regions[i] for i in order]
             bar = tqdm(
                 self._read(in_order, by_name),
                 total=len(regions),

@@ -51,7 +51,8 @@ def select_regions(regions, findings, *, number):
     for reason, queue in turns:
         if len(chosen) == number:
             break
-        if misses >= 2 * len(queues) * len(DOUBTS):  # all queues have been asked, and had nothing
+        # Within so many turns all queues are asked; if none had anything, cases may give more.
+        if misses >= 2 * len(FAT_CLASSES) * len(DOUBTS):
             share, misses = share + 1, 0
         index = next(
             (i for i in queue if i not in chosen and of_case[regions[i].case] < share), None

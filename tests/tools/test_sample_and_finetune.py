@@ -144,6 +144,9 @@ def test_finetuning_compares_and_gives_weights_to_use(sampled, slides, tmp_path)
     config = yaml.safe_load((output / "finetune.yaml").read_text())
     assert config["SOLVER"]["MAX_ITER"] == 2
     assert f"$ steatosis-d2 train --config-file {output / 'finetune.yaml'}" in done.stdout
+    refused = run_command(*words)
+    assert refused.returncode == 1
+    assert "holds a training already. Add --resume" in refused.stderr
     segmented = run_command(
         "segment", slides / "s1.tif", "--output", tmp_path / "out", "--weights",
         output / "weights.pth",
