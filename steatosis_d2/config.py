@@ -111,8 +111,9 @@ def add_steatosis_config(cfg):
 
     # Stages of training, in order; empty: all layers throughout, by MAX_ITER and STEPS. Each is
     # {train: heads | res5+ | res4+ | res3+ | res2+ | all, epochs: N or iterations: N, lr: BASE_LR,
-    # steps: [iterations of the stage at which lr is multiplied by GAMMA], warmup: WARMUP_ITERS}.
-    # What is not trained is frozen, its batch normalisation's statistics too.
+    # steps: [iterations of the stage at which lr is multiplied by GAMMA], warmup: WARMUP_ITERS,
+    # freeze_norm: False}. What is not trained is frozen, its batch normalisation's statistics too;
+    # with freeze_norm all statistics are, which few or small batches would only spoil.
     cfg.SOLVER.STAGES = []
     # A step's IMS_PER_BATCH images are computed in this many parts, one after another: the same
     # training in less memory.

@@ -14,6 +14,7 @@ from benchmarks import (
     masks,
     network,
     outputs,
+    page,
     slides,
     training,
     vessels,
@@ -33,6 +34,9 @@ examples:
     python tools/benchmark.py --only accuracy --config-file liver/starter.yaml --weights W.pth
   How much of vessels and tears the network that ships takes for fat:
     python tools/benchmark.py --only vessels
+  How soon the screening page shows a slide of yours, or drawn ones of two sizes:
+    python tools/benchmark.py --only page --tile SLIDE.svs
+    python tools/benchmark.py --only page
 """
 
 GROUPS = {
@@ -47,9 +51,11 @@ GROUPS = {
     "simulation": slides.SIMULATION_MEASURES,
     "accuracy": accuracy.MEASURES,
     "vessels": vessels.MEASURES,
+    "page": page.MEASURES,
 }
-# Two take long, the third needs data and weights, the fourth is no matter of speed.
-ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy", "vessels")
+# Two take long, the third needs data and weights, the fourth is no matter of speed, the last
+# needs a browser.
+ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy", "vessels", "page")
 
 
 def parse_arguments():
@@ -78,7 +84,10 @@ def parse_arguments():
         help="times that each contender is timed, in turn (default: %(default)s)",
     )
     parser.add_argument(
-        "--tile", type=Path, metavar="FILE", help="image for the network (default: a drawn one)"
+        "--tile",
+        type=Path,
+        metavar="FILE",
+        help="image for the network, slide for the page (default: drawn ones)",
     )
     parser.add_argument(
         "--config-file",

@@ -5,6 +5,8 @@ A quarter of the cases is kept for judging. The others train, for a time that fo
 there is; training stops early where it brings nothing more. Areas to ignore are neither fat nor
 background. In the end the new weights and those before are compared on the cases kept.
 
+Of slides, the squares train in which every label is judged; they are cut out as tiles.
+
 Underneath it is `steatosis-d2 train`: the lines that it runs are shown, and its config stays in the
 output folder.
 """
@@ -21,14 +23,18 @@ from steatosis_d2.cli.option_types import positive_integer, share
 from steatosis_d2.data.coco import DROPLET, read_coco, write_coco
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
-from steatosis_d2.screening.labels import find_images, read_labels
+from steatosis_d2.screening.labels import REJECTED, find_images, is_slide, read_labels
+from steatosis_d2.screening.squares import cut_slides
 
 CONFIG = "liver/starter.yaml"
+IGNORE, BACKGROUND = "ignore", "background"
 EXAMPLES = """
 examples:
   %(prog)s screened.json --images regions/images --output finetuned
   go on after an interruption:
     %(prog)s screened.json --images regions/images --output finetuned --resume
+  slides that were reviewed on the page; what was rejected there is no fat:
+    %(prog)s screened.json --images slides --output finetuned --rejected background
   tiles called <patient>_<number>.png:
     %(prog)s screened.json --images tiles --output finetuned --case-pattern '(.+)_'
 """
@@ -47,8 +53,7 @@ def run(arguments):
             f"'{output}' holds a training already. Add --resume to go on with it, or choose "
             "another --output."
         )
-    content = read_coco(arguments.labels)
-    find_images(read_labels(arguments.labels), arguments.images)
+    content, images = read_screened(arguments)
     overrides = [word for pair in arguments.set or () for word in pair]
     base = get_config_file(arguments.config_file)
     cfg = get_config(base, overrides)
@@ -65,7 +70,7 @@ def run(arguments):
         base=base,
         weights=arguments.weights or get_weights(arguments.config_file),
         schedule=schedule,
-        datasets=write_halves(halves, output / "data", arguments.images),
+        datasets=write_halves(halves, output / "data", images),
         overrides=overrides,
         seed=arguments.seed,
         output=output / "training",
@@ -131,6 +136,13 @@ def build_parser(prog):
         help="its first group, in an image's name, is the case that the image is of; default: what "
         "the COCO file says, or else each image by itself",
     )
+    parser.add_argument(
+        "--rejected",
+        choices=(IGNORE, BACKGROUND),
+        default=IGNORE,
+        help="what was rejected is neither fat nor background, or it is background: so the "
+        "network learns to leave vessels alone (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="(default: %(default)s)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted training")
     parser.add_argument(
@@ -141,6 +153,23 @@ def build_parser(prog):
         help="change a key of the config, for instance --set SOLVER.BASE_LR 0.005; repeatable",
     )
     return parser
+
+
+def read_screened(arguments):
+    """Content of a COCO file of what trains and judges, and the folder of its images."""
+    content, label_file = read_coco(arguments.labels), read_labels(arguments.labels)
+    paths = find_images(label_file, arguments.images)
+    images = arguments.images
+    if any(is_slide(path, label_file.images[image_id]) for image_id, path in paths.items()):
+        images = arguments.output / "data" / "images"
+        tiles, annotations = cut_slides(content, label_file, paths, images)
+        content = content | {"images": tiles, "annotations": annotations}
+        print(f"{len(tiles)} tiles, of squares that are judged to the end: {images}")
+    if arguments.rejected == BACKGROUND:
+        content["annotations"] = [
+            one for one in content["annotations"] if one.get("screening") != REJECTED
+        ]
+    return content, images
 
 
 def case_finder(pattern):

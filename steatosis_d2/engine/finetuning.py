@@ -17,7 +17,7 @@ MIN_OBJECTS = 20
 PASSES, STEPS = 20, (60, 2000)
 LEARNING_RATE = 0.01
 # The rate falls tenfold for the last part, and the network is judged so often.
-LAST_PART, JUDGEMENTS, PATIENCE = 0.25, 5, 2
+LAST_PART, JUDGEMENTS, PATIENCE = 0.25, 5, 3
 # Of the averaged weights: over the last part and not much more.
 _EMA_STEPS_SHARE = 0.1
 WATCHED = "instances/f1"
@@ -144,7 +144,15 @@ def write_config(path, *, base, weights, schedule, datasets, overrides, seed, ou
         "SOLVER": {
             "BASE_LR": schedule.learning_rate,
             "MAX_ITER": steps,
-            "STEPS": [round(steps * (1 - LAST_PART))],
+            "STAGES": [
+                {
+                    "train": "all",
+                    "iterations": steps,
+                    "steps": [round(steps * (1 - LAST_PART))],
+                    # Of a few tiles, with a few crops a step, they tell less than those at hand.
+                    "freeze_norm": True,
+                }
+            ],
             "WARMUP_ITERS": max(1, steps // 10),
             "EMA_DECAY": round(1 - 1 / max(2, steps * _EMA_STEPS_SHARE), 4),
             "CHECKPOINT_PERIOD": schedule.judged_every,

@@ -56,7 +56,8 @@ class StageHook(HookBase):
         self._frozen_norms = [
             module
             for name, module in network.named_modules()
-            if isinstance(module, _BatchNorm) and not stage.trains(f"{name}.")
+            if isinstance(module, _BatchNorm)
+            and (stage.freeze_norm or not stage.trains(f"{name}."))
         ]
         self._loop.model = distribute(network)
         logger.info(

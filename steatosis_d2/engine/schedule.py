@@ -25,7 +25,7 @@ TRAINABLE_PREFIXES = {
     },
     "all": ("",),
 }
-_STAGE_KEYS = {"train", "epochs", "iterations", "lr", "steps", "warmup"}
+_STAGE_KEYS = {"train", "epochs", "iterations", "lr", "steps", "warmup", "freeze_norm"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Stage:
         steps (tuple[int, ...]): iterations of the stage at which the learning rate is multiplied
             by ``SOLVER.GAMMA``.
         warmup (int): iterations over which the learning rate rises.
+        freeze_norm (bool): keep the statistics of all batch normalisation, not only of what does
+            not learn.
     """
 
     train: str
@@ -49,6 +51,7 @@ class Stage:
     lr: float
     steps: tuple[int, ...]
     warmup: int
+    freeze_norm: bool = False
 
     @property
     def end(self):
@@ -93,6 +96,7 @@ def plan_stages(cfg, *, n_images):
                 lr=setting.get("lr", solver.BASE_LR),
                 steps=tuple(setting.get("steps", ())),
                 warmup=min(setting.get("warmup", solver.WARMUP_ITERS), iterations),
+                freeze_norm=bool(setting.get("freeze_norm", False)),
             )
         )
     return stages

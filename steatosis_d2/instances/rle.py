@@ -285,21 +285,42 @@ def as_sound_rle(mask, *, height, width):
     Raises:
         ValueError: the mask is of another form or size, or its runs do not fill its image.
     """
+    return as_sound_rles([mask], height=height, width=width)[0]
+
+
+def as_sound_rles(masks, *, height, width):
+    """
+    The :func:`as_sound_rle` of many masks of one image, which takes hardly longer than one.
+
+    Args:
+        masks (list[dict or list]): at least one, each as in :func:`as_rle`.
+        height (int): of the image, in px.
+        width (int): of the image, in px.
+
+    Returns:
+        list[dict]: COCO RLE, ``{"size": [height, width], "counts": str}``.
+
+    Raises:
+        ValueError: one of them is not sound.
+    """
     try:
-        rle = as_rle(mask, height=height, width=width)
-        runs = run_lengths(rle)
+        rles = [as_rle(mask, height=height, width=width) for mask in masks]
+        runs, n_runs = concatenate_runs(rles)
     except (TypeError, OverflowError) as error:  # from pycocotools and numpy
         raise ValueError(str(error)) from None
-    if runs.min() < 0 or runs.sum() != height * width:
+    totals = np.add.reduceat(runs, np.cumsum(n_runs) - n_runs)
+    wrong = totals[totals != height * width]
+    if runs.min() < 0 or len(wrong):
         raise ValueError(
-            f"mask's runs add up to {runs.sum()} px; expected {height} x {width} = "
-            f"{height * width} px."
+            f"mask's runs add up to {wrong[0] if len(wrong) else totals[0]} px; expected "
+            f"{height} x {width} = {height * width} px."
         )
-    counts = rle["counts"]
-    return {
-        "size": [height, width],
-        "counts": counts if isinstance(counts, str) else counts.decode("ascii"),
-    }
+    size = [height, width]
+    return [{"size": size, "counts": _as_text(rle["counts"])} for rle in rles]
+
+
+def _as_text(counts):
+    return counts if isinstance(counts, str) else counts.decode("ascii")
 
 
 def _is_polygon(part):

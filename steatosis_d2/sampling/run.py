@@ -18,7 +18,8 @@ from steatosis_d2.labeling.pixel_size import open_with_pixel_size
 from steatosis_d2.sampling.doubt import NEAR_THRESHOLD, measure_region
 from steatosis_d2.sampling.regions import list_regions, spread_over_cases
 from steatosis_d2.sampling.selection import select_regions
-from steatosis_d2.sampling.tiles import ChosenTile, name_tile, write_tile, write_tile_labels
+from steatosis_d2.sampling.tiles import ChosenTile, write_tile_labels
+from steatosis_d2.slides.tile_writer import name_tile, write_tile
 from steatosis_d2.slides.tissue import find_tissue
 
 logger = logging.getLogger(__name__)
@@ -87,9 +88,9 @@ def sample_tiles(items, output, wanted, *, cases, model_settings, progress=False
         item = by_name[region.file_name]
         with open_with_pixel_size(item.path, mpp=wanted.mpp) as slide:
             image_rgb = read_region_rgb(slide, region)
-            name = name_tile(item.name, region)
+            name = name_tile(item.name, region.left, region.top)
             tile = ChosenTile(name, region, findings[index], reason, float(slide.mpp))
-        write_tile(output / "images", tile, image_rgb)
+        write_tile(output / "images" / tile.file_name, image_rgb, mpp=tile.mpp, source=tile.source)
         tiles.append(tile)
     info = {
         "description": "regions chosen for an expert, with a network's labels",

@@ -1,12 +1,10 @@
 """Chosen regions as a data set: lossless tiles, the network's labels, splits by case."""
 
 import csv
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from steatosis_d2.data.coco import annotation_record, image_record, write_coco
 from steatosis_d2.data.sources import Sample
@@ -14,9 +12,9 @@ from steatosis_d2.data.splits import SPLITS, split_by_case
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.sampling.doubt import Findings
 from steatosis_d2.sampling.regions import Region
+from steatosis_d2.slides.tile_writer import describe_source
 
 LABELS, TABLE = "labels.json", "regions.csv"
-_UM_PER_CM = 10_000
 
 
 @dataclass(frozen=True)
@@ -43,40 +41,10 @@ class ChosenTile:
         """Of the tile (str)."""
         return f"{self.name}.tif"
 
-
-def name_tile(slide_name, region):
-    """A name (str) that says where a tile comes from."""
-    return f"{slide_name}_x{region.left}_y{region.top}"
-
-
-def write_tile(folder, tile, image_rgb):
-    """
-    Write the pixels of a tile, as a TIFF that states its pixel size and where it comes from.
-
-    Args:
-        folder (Path): for images.
-        tile (ChosenTile): which.
-        image_rgb (ndarray): uint8, shape (H, W, 3).
-    """
-    px_per_cm = _UM_PER_CM / tile.mpp
-    with replace_when_done(folder / tile.file_name) as temporary:
-        tifffile.imwrite(
-            temporary,
-            image_rgb,
-            photometric="rgb",
-            compression="zlib",
-            predictor=True,
-            resolution=(px_per_cm, px_per_cm),
-            resolutionunit="CENTIMETER",
-            description=json.dumps(describe_source(tile.region)),
-            metadata=None,
-            software=False,
-        )
-
-
-def describe_source(region):
-    """Where a tile comes from (dict), in px of level 0."""
-    return {"slide": region.file_name, "left_px": region.left, "top_px": region.top}
+    @property
+    def source(self):
+        """Where it comes from (dict)."""
+        return describe_source(self.region.file_name, self.region.left, self.region.top)
 
 
 def write_tile_labels(output, tiles, *, fractions, category, info):
@@ -114,7 +82,7 @@ def _as_records(tiles):
         side_px = tile.region.side_px
         record = image_record(
             number, tile.file_name, height=side_px, width=side_px, mpp=tile.mpp
-        ) | {"case": tile.region.case, "source": describe_source(tile.region)}
+        ) | {"case": tile.region.case, "source": tile.source}
         images.append(record)
         for one in tile.findings.instances:
             annotations.append(

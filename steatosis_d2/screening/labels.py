@@ -1,16 +1,16 @@
 """Labels to screen, from a COCO file, and the images they belong to."""
 
+import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from pycocotools import mask as coco_mask
-
 from steatosis_d2.data.coco import DROPLET, read_coco
+from steatosis_d2.data.images import IMAGE_SUFFIXES
 from steatosis_d2.errors import InputError
 from steatosis_d2.instances.instance import Instance
-from steatosis_d2.instances.rle import as_sound_rle, decode_crop
+from steatosis_d2.instances.rle import as_sound_rle, as_sound_rles, decode_crop, find_boxes
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +18,11 @@ ACCEPTED = "accepted"
 REJECTED = "rejected"
 UNREVIEWED = "unreviewed"
 VERDICTS = (ACCEPTED, REJECTED, UNREVIEWED)
+# What is larger is shown, and trained from, in pieces.
+WHOLE_PX = 4096
 _LISTED = 5
+# So many labels are checked at once: faster than one by one, in little memory.
+_CHECKED_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +99,23 @@ def read_labels(path):
     if not content["images"]:
         raise InputError(f"'{path}' lists no images; there is nothing to screen.")
     images = {image["id"]: image for image in content["images"]}
-    labels: dict[int, list[Label]] = {image_id: [] for image_id in images}
+    of_image: dict[int, list[dict]] = {image_id: [] for image_id in images}
     regions = []
     for annotation in content["annotations"]:
         if annotation.get("iscrowd") and "screening" not in annotation:
             regions.append(annotation)
-            continue
-        label = _as_label(annotation, images[annotation["image_id"]], path)
-        if coco_mask.area(label.rle):
-            labels[annotation["image_id"]].append(label)
         else:
-            logger.warning("'%s': annotation %d has no pixels; left out", path, label.id)
+            of_image[annotation["image_id"]].append(annotation)
+    labels = {
+        image_id: [
+            label
+            for first in range(0, len(annotations), _CHECKED_AT_ONCE)
+            for label in _as_labels(
+                annotations[first : first + _CHECKED_AT_ONCE], images[image_id], path
+            )
+        ]
+        for image_id, annotations in of_image.items()
+    }
     categories = content.get("categories") or [{"name": DROPLET}]
     return LabelFile(
         path=path,
@@ -156,16 +166,71 @@ def find_images(label_file, folder):
     return paths
 
 
-def _as_label(annotation, image, path):
-    try:
-        return Label(
-            id=_check_id(annotation["id"]),
-            rle=as_sound_rle(
-                annotation.get("segmentation"), height=image["height"], width=image["width"]
-            ),
-            score=_check_score(annotation.get("score")),
-            screening=_check_screening(annotation.get("screening", UNREVIEWED)),
+def is_slide(path, image):
+    """
+    Whether an image is shown, and trained from, in pieces.
+
+    Args:
+        path (Path): its file.
+        image (dict): its COCO record.
+
+    Returns:
+        bool: True for what is no plain image, or a large one.
+    """
+    is_large = max(image["height"], image["width"]) > WHOLE_PX
+    return path.suffix.lower() not in IMAGE_SUFFIXES or is_large
+
+
+def check_size(path, size, image):
+    """
+    Refuse an image that is not the one that was labelled.
+
+    Args:
+        path (Path): its file.
+        size (tuple[int, int]): its height and width in px.
+        image (dict): its COCO record.
+
+    Raises:
+        InputError: the sizes differ.
+    """
+    if size != (image["height"], image["width"]):
+        raise InputError(
+            f"image '{path}' is {size[0]} x {size[1]} px (height x width); its labels were made "
+            f"for {image['height']} x {image['width']} px. Give the images that were labelled."
         )
+
+
+def _as_labels(annotations, image, path):
+    """Labels of some annotations of an image; those without pixels are left out."""
+    size = {"height": image["height"], "width": image["width"]}
+    masks = [annotation.get("segmentation") for annotation in annotations]
+    try:
+        rles = as_sound_rles(masks, **size)
+    except ValueError:  # one by one, to name what is wrong
+        for annotation, mask in zip(annotations, masks, strict=True):
+            with _naming(path, image, annotation):
+                as_sound_rle(mask, **size)
+        raise
+    has_pixels = (find_boxes(rles)[:, 2] > 0).tolist()
+    for annotation, rle, is_label in zip(annotations, rles, has_pixels, strict=True):
+        with _naming(path, image, annotation):
+            label = Label(
+                id=_check_id(annotation["id"]),
+                rle=rle,
+                score=_check_score(annotation.get("score")),
+                screening=_check_screening(annotation.get("screening", UNREVIEWED)),
+            )
+        if is_label:
+            yield label
+        else:
+            logger.warning("'%s': annotation %d has no pixels; left out", path, label.id)
+
+
+@contextlib.contextmanager
+def _naming(path, image, annotation):
+    """Say which annotation an error is about."""
+    try:
+        yield
     except ValueError as error:
         raise InputError(
             f"'{path}', image '{image['file_name']}', annotation {annotation['id']}: {error}"

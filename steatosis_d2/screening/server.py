@@ -18,8 +18,9 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from PIL import Image
 from pydantic import BaseModel, Field, StringConstraints
 
-from steatosis_d2.data.images import IMAGE_SUFFIXES, read_image_rgb
+from steatosis_d2.data.images import read_image_rgb
 from steatosis_d2.errors import InputError
+from steatosis_d2.screening.labels import WHOLE_PX, check_size, is_slide
 from steatosis_d2.screening.session import Conflict, Unusable
 from steatosis_d2.slides.slide import open_slide
 
@@ -29,10 +30,10 @@ _ASSETS = {
     "page.css": "text/css",
     "openseadragon/openseadragon.min.js": "text/javascript",
 }
-# What is larger is shown as a slide: in pieces, which are made when they are looked at.
-_WHOLE_PX = 4096
 _PIECE_PX, _PIECE_QUALITY = 512, 90
 _OPEN_SLIDES = 4
+# Of a slide without a pyramid, the farther the view the more is read for a piece: up to this.
+_MOST_READ_PX = 4096**2
 _FARTHEST_PIECE = 1 << 20
 # Nothing but this server is ever asked for anything, and no other page may show this one.
 _HEADERS = {
@@ -46,7 +47,7 @@ _FARTHEST_PX = 1e6
 
 Coordinate = Annotated[float, Field(ge=-_FARTHEST_PX, le=_FARTHEST_PX)]
 Place = Annotated[int, Query(ge=-_FARTHEST_PX, le=_FARTHEST_PX)]
-Side = Annotated[int, Query(ge=1, le=_WHOLE_PX)]
+Side = Annotated[int, Query(ge=1, le=WHOLE_PX)]
 Shrunk = Annotated[int, PathParameter(ge=0, le=30)]
 Piece = Annotated[int, PathParameter(ge=0, le=_FARTHEST_PIECE)]
 Reviewer = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
@@ -181,7 +182,7 @@ def get_images(request: Request, reviewer: Annotated[Reviewer, Query()]) -> dict
     screening = request.app.state.screening
     images = screening.list_images(reviewer)
     for image in images:
-        image["is_slide"] = _is_slide(_find_image(request, image["id"]), image)
+        image["is_slide"] = is_slide(_find_image(request, image["id"]), image)
     return {
         "images": images,
         "category": screening.label_file.category,
@@ -206,7 +207,7 @@ def read_pixels(request: Request, image_id: int) -> Response:
     record = request.app.state.screening.label_file.images[image_id]
     with _unreadable_as_refusal():
         image_rgb = read_image_rgb(path)
-        _check_size(path, image_rgb.shape[:2], record)
+        check_size(path, image_rgb.shape[:2], record)
     return _as_response(image_rgb, "PNG", compress_level=1)
 
 
@@ -252,6 +253,15 @@ def read_piece(
     width, height = min(side, slide.width - left), min(side, slide.height - top)
     if width < 1 or height < 1:
         raise HTTPException(404, {"message": "There is no such piece of the slide."})
+    read_px = width * height / slide.levels[slide.choose_level(1 << shrunk)].downsample ** 2
+    if read_px > _MOST_READ_PX:
+        raise HTTPException(
+            422,
+            {
+                "message": "The slide has no pyramid, so from afar its pixels are not shown. "
+                "Zoom in to see them."
+            },
+        )
     with _unreadable_as_refusal():
         piece_rgb = slide.read_region(left, top, width, height, scale=1 / (1 << shrunk))
     return _as_response(piece_rgb, "JPEG", quality=_PIECE_QUALITY)
@@ -285,20 +295,12 @@ def _find_image(request, image_id) -> Path:
         raise HTTPException(404, {"message": f"There is no image {image_id}."}) from None
 
 
-def _is_slide(path, image):
-    """Whether an image is shown in pieces."""
-    return (
-        path.suffix.lower() not in IMAGE_SUFFIXES
-        or max(image["height"], image["width"]) > _WHOLE_PX
-    )
-
-
 def _open_slide(request, image_id):
     path = _find_image(request, image_id)
     record = request.app.state.screening.label_file.images[image_id]
     with _unreadable_as_refusal():
         slide = request.app.state.open_slide(path)
-        _check_size(path, (slide.height, slide.width), record)
+        check_size(path, (slide.height, slide.width), record)
     return slide
 
 
@@ -308,14 +310,6 @@ def _unreadable_as_refusal():
         yield
     except InputError as error:
         raise HTTPException(422, {"message": str(error)}) from None
-
-
-def _check_size(path, size, record):
-    if size != (record["height"], record["width"]):
-        raise InputError(
-            f"image '{path}' is {size[0]} x {size[1]} px (height x width); its labels were made "
-            f"for {record['height']} x {record['width']} px. Give the images that were labelled."
-        )
 
 
 def _as_response(image_rgb, kind, **options):

@@ -100,6 +100,24 @@ class Slide(ABC):
         shape = max(1, round(height * scale)), max(1, round(width * scale))
         return self._read_scaled(left, top, width, height, shape=shape)
 
+    def choose_level(self, downsample):
+        """
+        The level that a shrunk window is read from.
+
+        Args:
+            downsample (float): px of level 0 for each px of the window.
+
+        Returns:
+            int: number of the coarsest level that need not be enlarged; 1% allows for rounded
+            sizes.
+        """
+        fine_enough = [
+            number
+            for number, level in enumerate(self.levels)
+            if level.downsample <= 1.01 * downsample
+        ]
+        return max(fine_enough, default=0)
+
     def thumbnail(self, max_side_px):
         """
         The whole slide, shrunk so that its longer side has at most ``max_side_px``.
@@ -128,7 +146,7 @@ class Slide(ABC):
 
     def _read_scaled(self, left, top, width, height, *, shape):
         """A window resized to a shape, block by block, so that memory does not grow with it."""
-        level = self._choose_level(width / shape[1])
+        level = self.choose_level(width / shape[1])
         columns = _Axis(left, width, shape[1], self.width, self.levels[level].width)
         rows = _Axis(top, height, shape[0], self.height, self.levels[level].height)
         scaled = np.empty((*shape, 3), np.uint8)
@@ -148,15 +166,6 @@ class Slide(ABC):
                     box=(box_left, box_top, box_right, box_bottom),
                 )
         return scaled
-
-    def _choose_level(self, downsample):
-        """Number of the coarsest level that need not be enlarged; 1% allows for rounded sizes."""
-        fine_enough = [
-            number
-            for number, level in enumerate(self.levels)
-            if level.downsample <= 1.01 * downsample
-        ]
-        return max(fine_enough, default=0)
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,8 @@ def test_config_says_what_differs_and_is_understood(tmp_path):
     assert len(yaml.safe_load((tmp_path / "finetune.yaml").read_text())) < 10
     made = get_config(str(tmp_path / "finetune.yaml"))
     assert (made.SOLVER.BASE_LR, made.SOLVER.MAX_ITER, made.SEED) == (0.002, 100, 5)
-    assert tuple(made.SOLVER.STEPS) == (75,)
+    [stage] = made.SOLVER.STAGES
+    assert (stage["iterations"], stage["steps"], stage["freeze_norm"]) == (100, [75], True)
     assert tuple(made.DATASETS.TRAIN) == ("coco:a.json:images",)
     assert tuple(made.INPUT.CROP.SIZE) == (64, 64)
     assert made.MODEL.RESNETS.DEPTH == 41

@@ -76,6 +76,20 @@ def test_frozen_means_frozen(make_trainer):
     assert any(name.startswith("backbone.fpn_") for name in heads)
 
 
+def test_statistics_may_stay_while_all_else_learns(make_trainer):
+    trainer = make_trainer(
+        "SOLVER.STAGES", "[{'train': 'all', 'iterations': 1, 'freeze_norm': True}]"
+    )
+    before = weights_of(trainer._trainer.network)
+    with EventStorage() as trainer.storage:
+        trainer.iter = 0
+        trainer._hooks[0].before_step()
+        trainer.run_step()
+    now = changed(before, weights_of(trainer._trainer.network))
+    assert not [name for name in now if "running_" in name]
+    assert "backbone.bottom_up.stem.conv1.weight" in now
+
+
 def test_resumed_run_has_the_same_losses_and_weights(make_trainer):
     """To the bit, over a change of stage, with averaged weights and accumulated gradients."""
     settings = [

@@ -1,171 +1,36 @@
-"""The screening page in a real browser (headless Chromium), as a pathologist uses it."""
+"""The screening page in a real browser (headless Chromium), as a pathologist uses it on tiles."""
 
-import io
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
-from scipy import ndimage
 
 from steatosis_d2.data.coco import annotation_record, image_record, read_coco, write_coco
 from steatosis_d2.data.synthetic import random_liver
 from steatosis_d2.instances.rle import decode_mask, encode_label_image, encode_mask
 
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="needs playwright: pip install '.[dev]'"
-)
-driver = pytest.importorskip("playwright._impl._driver")
+pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
 pytest.importorskip("fastapi", reason="the page needs fastapi: pip install '.[screening]'")
-expect = sync_api.expect
-expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
+
+from screening_page import (
+    WINDOW,
+    click,
+    current_label,
+    drag,
+    expect,
+    expect_total,
+    inner_point,
+    look,
+    masks_by_id,
+    merged,
+    take_picture,
+    wait_for_image,
+)
+
 pytestmark = pytest.mark.slow
-
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "screen_labels.py"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-WINDOW = {"width": 1360, "height": 880}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"no browser found ({', '.join(BROWSERS)}); apt-get install chromium")
-    node = subprocess.run(
-        [driver.compute_driver_executable()[0], "--version"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if node.returncode:
-        pytest.skip(f"Playwright's node does not run ({node.stderr.strip()}); make browser")
-    with sync_api.sync_playwright() as playwright:
-        # Chromium's sandbox does not work for root, nor in most containers.
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running tools/screen_labels.py serve."""
-
-    url: str
-    process: subprocess.Popen
-
-    @property
-    def port(self):
-        return re.search(r":(\d+)/", self.url)[1]
-
-    def kill(self):
-        """As a power cut does: SIGKILL."""
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def serve():
-    """A function: (labels, images) -> Server."""
-    processes = []
-
-    def start(labels, images, *, port="0"):
-        command = [sys.executable, TOOL, "serve", labels, "--images", images, "--port", port]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        process.stdout.readline()
-        return Server(re.search(r"http\S+", process.stdout.readline())[0], process)
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-@pytest.fixture
-def open_page(browser):
-    """A function: (server, reviewer) -> page in a browser of its own, once it shows an image."""
-    contexts, faults = [], []
-
-    def open_one(server, reviewer, *, init_script=None):
-        contexts.append(browser.new_context(viewport=WINDOW))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(30_000)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        if init_script:
-            page.add_init_script(init_script)
-        page.goto(server.url)
-        page.get_by_placeholder("Name or initials").fill(reviewer)
-        page.keyboard.press("Enter")
-        return wait_for_image(page)
-
-    yield open_one
-    for context in contexts:
-        context.close()
-    assert faults == [], "the script ran without an error"
-
-
-def wait_for_image(page):
-    page.wait_for_selector("#tile[data-image][data-scale]")
-    expect(page.locator("#facts")).not_to_be_empty()
-    return page
-
-
-def to_window(page, xy):
-    """Where a point of the image, in px, is in the window."""
-    tile = page.locator("#tile")
-    box = tile.bounding_box()
-    scale, x, y = (float(tile.get_attribute(f"data-{name}")) for name in ("scale", "x", "y"))
-    return box["x"] + x + scale * xy[0], box["y"] + y + scale * xy[1]
-
-
-def click(page, xy, *, shift=False):
-    page.keyboard.down("Shift") if shift else None
-    page.mouse.click(*to_window(page, xy))
-    page.keyboard.up("Shift") if shift else None
-
-
-def drag(page, *points_xy):
-    first, *others = (to_window(page, xy) for xy in points_xy)
-    page.mouse.move(*first)
-    page.mouse.down()
-    for point in others:
-        page.mouse.move(*point, steps=5)
-    page.mouse.up()
-
-
-def current_label(page):
-    return int(re.search(r"label (\d+)", page.locator("#facts").inner_text())[1])
-
-
-def expect_total(page, text):
-    expect(page.locator("#total")).to_have_text(f"{text} labels judged")
-
-
-def inner_point(mask, others):
-    """The point (x, y) of a mask that is farthest from its edge and from other masks."""
-    depth = ndimage.distance_transform_edt(np.pad(mask & ~others, 1))[1:-1, 1:-1]
-    row, column = np.unravel_index(depth.argmax(), depth.shape)
-    return column + 0.5, row + 0.5
-
-
-def masks_by_id(path):
-    return {one["id"]: decode_mask(one["segmentation"]) for one in read_coco(path)["annotations"]}
-
-
-def merged(labels, output, *options):
-    """The annotations that the merge command writes: id -> record."""
-    command = [sys.executable, TOOL, "merge", labels, "--output", output, *options]
-    subprocess.run(command, check=True, capture_output=True)
-    return {one["id"]: one for one in read_coco(output)["annotations"]}
 
 
 @pytest.fixture(scope="module")
@@ -432,9 +297,7 @@ def test_1000_labels_are_loaded_and_judged(serve, open_page, tmp_path):
     assert current_label(page) == 6
 
 
-def test_screenshot_for_the_readme(tile, serve, open_page, tmp_path):
-    """With SCREENING_SCREENSHOT=docs/screening.jpg the README's picture is taken anew."""
-    path = Path(os.environ.get("SCREENING_SCREENSHOT", tmp_path / "screening.jpg"))
+def test_verdicts_have_colours(tile, serve, open_page):
     page = open_page(serve(tile / "labels.json", tile / "images"), "Ann")
     for key in "raraararar":
         page.keyboard.press(key)
@@ -448,85 +311,8 @@ def test_screenshot_for_the_readme(tile, serve, open_page, tmp_path):
     page.locator("#tile").focus()
     page.keyboard.press("n")
     expect(page.locator("#message")).to_be_hidden()
-    with Image.open(io.BytesIO(page.screenshot())) as picture:
-        assert picture.size == (WINDOW["width"], WINDOW["height"])
-        pixels = np.asarray(picture.convert("RGB"), int)
-        picture.convert("RGB").save(path, quality=85)
+    take_picture(page, "screening.jpg")
+    pixels = np.asarray(look(page), int)
+    assert pixels.shape == (WINDOW["height"], WINDOW["width"], 3)
     for color in ((255, 210, 31), (0, 179, 107), (255, 106, 43)):  # yellow, green, orange outlines
         assert (np.abs(pixels - color).max(axis=2) < 20).sum() > 25
-
-
-@pytest.fixture(scope="module")
-def synthetic_slide(tmp_path_factory):
-    """A slide of 4400 x 1200 px with its true droplets as labels."""
-    folder = tmp_path_factory.mktemp("slide")
-    window = random_liver(np.random.default_rng(5), mpp=0.5, fat_fraction=0.1).render(
-        left=0, top=0, width=4400, height=1200
-    )
-    (folder / "images").mkdir()
-    with tifffile.TiffWriter(folder / "images" / "slide.tif") as tiff:
-        tiff.write(window.image_rgb, tile=(256, 256), photometric="rgb", compression="zlib")
-    codes = encode_label_image(window.labels)
-    scores = np.random.default_rng(0).uniform(0.3, 1, len(codes)).round(3)
-    write_coco(
-        folder / "labels.json",
-        [image_record(1, "slide.tif", height=1200, width=4400, mpp=0.5)],
-        [
-            annotation_record(number, 1, rle, score=score)
-            for number, (rle, score) in enumerate(zip(codes.values(), scores, strict=True), 1)
-        ],
-        category="droplet",
-    )
-    return folder
-
-
-def test_slide_is_judged_region_by_region(synthetic_slide, tmp_path, serve, open_page):
-    folder = Path(shutil.copytree(synthetic_slide, tmp_path / "slide"))
-    page = open_page(serve(folder / "labels.json", folder / "images"), "Ann")
-    regions = page.locator("nav .regions button")
-    expect(regions.first).to_have_attribute("aria-current", "true")
-    doubts = [float(re.search(r"([\d.]+) in doubt", text)[1]) for text in regions.all_inner_texts()]
-    assert doubts == sorted(doubts, reverse=True)
-    expect(page.locator("#facts")).to_contain_text("1 of")
-    n_labels = len(read_coco(folder / "labels.json")["annotations"])
-    in_region = int(regions.first.inner_text().split(" of ")[0])
-    page.keyboard.press("a")
-    expect_total(page, f"1 of {n_labels}")
-    page.keyboard.press("Shift+A")
-    expect_total(page, f"{in_region} of {n_labels}")
-    expect(regions.nth(1)).to_have_attribute("aria-current", "true")
-    expect(regions.first).to_have_text(f"{in_region} done")
-    judged = merged(folder / "labels.json", tmp_path / "screened.json")
-    assert sum(one["screening"] == "accepted" for one in judged.values()) == in_region
-
-
-def test_pieces_of_the_slide_lie_under_their_outlines(synthetic_slide, tmp_path, serve, open_page):
-    """White fat inside, stained tissue outside, at two scales."""
-    folder = Path(shutil.copytree(synthetic_slide, tmp_path / "slide"))
-    page = open_page(serve(folder / "labels.json", folder / "images"), "Ann")
-    page.wait_for_load_state("networkidle")
-    masks = masks_by_id(folder / "labels.json")
-    page.keyboard.press("h")
-    for key in ("z", "-"):
-        page.keyboard.press(key)
-        page.wait_for_load_state("networkidle")
-        page.wait_for_timeout(500)
-        everything = np.any(list(masks.values()), axis=0)
-        inside = inner_point(masks[current_label(page)], np.zeros_like(everything))
-        picture = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
-        x, y = map(round, to_window(page, inside))
-        assert picture[y, x].min() > 200, key
-
-
-def test_slide_from_afar_shows_where_the_fat_is(synthetic_slide, tmp_path, serve, open_page):
-    folder = Path(shutil.copytree(synthetic_slide, tmp_path / "slide"))
-    page = open_page(serve(folder / "labels.json", folder / "images"), "Ann")
-    page.keyboard.press("f")
-    for _ in range(40):  # until its pieces have come
-        page.wait_for_timeout(500)
-        x, y = map(round, to_window(page, (2200, 600)))
-        picture = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
-        box = picture[y - 20 : y + 20, x - 20 : x + 20].reshape(-1, 3).mean(axis=0)
-        if box[0] > box[1] + 20:  # tissue, not an empty page
-            return
-    pytest.fail(f"the middle of the slide has the colour {box}")

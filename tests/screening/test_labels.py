@@ -72,3 +72,11 @@ def test_missing_images_are_listed(tmp_path, label_file):
         find_images(label_file, tmp_path)
     with pytest.raises(InputError, match=r"image folder '.*none' does not exist"):
         find_images(label_file, tmp_path / "none")
+
+
+def test_many_labels_are_read_in_parts(tmp_path, monkeypatch):
+    path = write_labels_file(tmp_path / "a.json")
+    at_once = read_labels(path).labels
+    monkeypatch.setattr("steatosis_d2.screening.labels._CHECKED_AT_ONCE", 2)
+    in_parts = read_labels(path).labels
+    assert [vars(label) for label in in_parts[1]] == [vars(label) for label in at_once[1]]

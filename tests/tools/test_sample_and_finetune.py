@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 import tifffile
-import yaml
 from PIL import Image
 
 from steatosis_d2.data.coco import read_coco
@@ -127,33 +126,6 @@ def test_glass_alone_has_no_region(tmp_path):
     done = run_command("sample", tmp_path / "glass.png", "--output", tmp_path / "o", "--mpp", 0.5)
     assert done.returncode == 1
     assert "no region of 200 um is mostly tissue" in done.stderr
-
-
-@pytest.mark.slow
-def test_finetuning_compares_and_gives_weights_to_use(sampled, slides, tmp_path):
-    output = tmp_path / "finetuned"
-    words = (
-        "finetune", sampled / "labels.json", "--images", sampled / "images", "--output", output,
-        "--steps", 2, "--set", "INPUT.CROP.SIZE", "[96, 96]", "--set", "DATALOADER.NUM_WORKERS", 0,
-        "--judging-share", 0.34,
-    )  # fmt: skip
-    done = run_command(*words)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "before    after" in done.stdout
-    assert "F1@0.5" in done.stdout
-    config = yaml.safe_load((output / "finetune.yaml").read_text())
-    assert config["SOLVER"]["MAX_ITER"] == 2
-    assert f"$ steatosis-d2 train --config-file {output / 'finetune.yaml'}" in done.stdout
-    refused = run_command(*words)
-    assert refused.returncode == 1
-    assert "holds a training already. Add --resume" in refused.stderr
-    segmented = run_command(
-        "segment", slides / "s1.tif", "--output", tmp_path / "out", "--weights",
-        output / "weights.pth",
-    )  # fmt: skip
-    assert segmented.returncode == 0, segmented.stderr
-    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
-    assert predictions["info"]["model"]["weights"] == "weights.pth"
 
 
 @pytest.mark.slow

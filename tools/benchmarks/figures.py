@@ -149,9 +149,9 @@ def run_alone(function, *arguments):
         return pool.submit(function, *arguments).result()
 
 
-def peak_memory_gb():
-    """Largest resident memory of this process so far (Linux)."""
+def peak_memory_gb(process_id="self"):
+    """Largest resident memory of a process so far (Linux); of this one unless told otherwise."""
     # getrusage() would count what the parent held when it started this process.
-    status = Path("/proc/self/status").read_text()
+    status = Path(f"/proc/{process_id}/status").read_text()
     [peak] = [line for line in status.splitlines() if line.startswith("VmHWM")]
     return int(peak.split()[1]) / 2**20  # from KiB

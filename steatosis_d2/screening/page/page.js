@@ -154,12 +154,21 @@ function showPieces({ id, width, height }) {
     maxZoomPixelRatio: 1000,
   });
   page.viewer.addHandler("open", refresh);
+  page.viewer.addHandler("tile-load-failed", ({ tile: piece }) => enqueue(() => explain(piece.getUrl())));
 }
 
-/** Let the viewer show what the canvas shows. */
+/** Say why a piece of the slide is not shown. */
+async function explain(address) {
+  const response = await request(address);
+  if (!response.ok) showMessage((await response.json()).message);
+}
+
+/** Let the viewer show what the canvas shows, if that has changed: it is slower than the canvas. */
 function moveViewer() {
   const { viewer, view, image } = page;
-  if (!viewer?.isOpen()) return;
+  const shown = [view.scale, view.x, view.y, tile.clientWidth, tile.clientHeight].join();
+  if (!viewer?.isOpen() || viewer.shown === shown) return;
+  viewer.shown = shown;
   const side = view.scale * image.width; // CSS px across the slide, which is 1 for the viewer
   const [left, top] = [-view.x / side, -view.y / side];
   const bounds = new OpenSeadragon.Rect(left, top, tile.clientWidth / side, tile.clientHeight / side);
@@ -875,7 +884,7 @@ tile.addEventListener("pointerup", (event) => {
   press = null;
   if (!isDrawing) return void (moved < CLICK_PX && event.button === 0 && click(event));
   // A line is done when the button is let go, an outline if it was drawn and not clicked.
-  if (page.mode === "split" ? page.points.length > 1 : moved > 5 * CLICK_PX) enqueue(finishDrawing);
+  if (page.mode === "split" ? page.points.length > 1 : moved > 2 * CLICK_PX) enqueue(finishDrawing);
 });
 
 tile.addEventListener("dblclick", () => {
