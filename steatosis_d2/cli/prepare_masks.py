@@ -1,11 +1,13 @@
 """
 Prepare your own images and masks.
 
-Masks are matched with images by name, in one of three layouts:
+Masks are matched with images by name, in one of four layouts:
   folder   <masks>/<name>/*.png   one file an instance: 0 and one more value
   labels   <masks>/<name>.png     0 is background, each other value one instance (8 to 32 bits)
   binary   <masks>/<name>.png     0 and one more value; connected components are the instances
-Masks are PNG, TIFF or BMP. The layout is detected, and the log says which was taken; where files
+  stack    <masks>/<name>.tif     one page an instance: 0 and one more value
+Masks are PNG, TIFF or BMP. Colours may stand for values, with black for 0, and so may
+transparency. The layout is detected, and the log says which was taken; where files
 fit more than one, the script asks for --layout. See datasets/README.md.
 
 examples:

@@ -2,17 +2,28 @@
 
 import contextlib
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import tifffile
 from PIL import Image, ImageOps, UnidentifiedImageError
-from skimage import color
 
+from steatosis_d2.data import tiff
+from steatosis_d2.data.pixels import (
+    UnknownPixels,
+    as_rgb8,
+    blend_on_white,
+    count_bits,
+    turn_upright,
+)
 from steatosis_d2.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PNG_DEPTH_AT, _EXIF_ORIENTATION = 24, 274
 
 
 def list_images(folder, *, suffixes=IMAGE_SUFFIXES):
@@ -65,48 +76,90 @@ def list_inputs(paths, *, suffixes=IMAGE_SUFFIXES):
     return {file.relative_to(root).as_posix(): file for file in files}, faults
 
 
-def read_image_rgb(path):
+def read_image_rgb(path, *, page=None):
     """
     Read an image file as 8-bit RGB, whatever its mode.
 
-    Grey, palette, CMYK and RGBA images are converted (alpha is dropped), EXIF rotation is
-    applied, and 16-bit images are scaled by :func:`convert_to_rgb8` from the bits that they use.
+    Grey, palette, CMYK and Lab images are converted; what is transparent is white, since it is no
+    tissue; rotation tags are applied; 16-bit images are scaled from the bits that they use, see
+    :func:`steatosis_d2.data.pixels.count_bits`. Of several pages, the one picture is taken that is
+    no thumbnail and no lower resolution.
 
     Args:
         path (str, Path or ZipPath): PNG, JPEG, WebP, BMP or TIFF.
+        page (int or None): number of a TIFF's page, from 1, where several have a claim.
 
     Returns:
         ndarray: uint8, shape (H, W, 3), RGB.
 
     Raises:
-        InputError: the file is missing, truncated, no image, or has neither 8 nor 16 bits.
+        InputError: the file is missing, truncated, no image, has neither 8 nor 16 bits, or holds
+            several pictures of like size.
     """
+    path = _as_path(path)
     with unreadable_as_input_error(path, kind="image", expected="PNG, JPEG, WebP, BMP or TIFF"):
-        pixels = _read_pixels(_as_path(path))
-    return _as_rgb(pixels, path)
+        if tiff.is_tiff(path):
+            return _read_tiff(path, page)
+        if page not in (None, 1):
+            raise UnknownPixels(f"has no page {page}: only TIFF has several. Leave --page out.")
+        return _read_16_bit_png(path) if is_16_bit_png(path) else _read_with_pillow(path)
 
 
-def read_with_tifffile(path):
+def _read_tiff(path, page):
+    with path.open("rb") as file, tifffile.TiffFile(file) as opened:
+        picture = tiff.choose_picture(opened, page=page)
+        if not tiff.is_left_to_pillow(picture.page):
+            return tiff.read_picture_rgb(picture)
+    return _read_with_pillow(path, frame=picture.number - 1)
+
+
+def is_16_bit_png(path):
     """
-    Pixels of a TIFF of a kind that Pillow does not know, such as 16-bit RGB or 32-bit labels.
+    Whether a file is a PNG of 16 bits a channel, of whose colours Pillow keeps 8.
 
     Args:
-        path (Path or ZipPath): the file that Pillow did not recognise.
+        path (Path or ZipPath): an existing file.
 
     Returns:
-        ndarray: as stored, of any type and number of dimensions.
-
-    Raises:
-        ValueError: it is not a TIFF file at all, or has no pixels. What else tifffile raises on
-            a damaged file depends on the damage.
+        bool: as its header says.
     """
-    if path.suffix.lower() not in {".tif", ".tiff"}:
-        raise ValueError("not an image file")
     with path.open("rb") as file:
-        pixels = tifffile.imread(file)
-    if pixels.size == 0:
-        raise ValueError("it holds no pixels")
-    return pixels
+        header = file.read(_PNG_DEPTH_AT + 1)
+    return header.startswith(_PNG_MAGIC) and header[_PNG_DEPTH_AT:] == b"\x10"
+
+
+def _read_16_bit_png(path):
+    with path.open("rb") as file, Image.open(file) as image:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    with path.open("rb") as file:
+        pixels = imagecodecs.png_decode(file.read())
+    has_alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
+    colours = pixels[..., :-1] if has_alpha else pixels
+    n_bits = count_bits(colours)
+    rgb = as_rgb8(colours, n_bits=n_bits)
+    if has_alpha and pixels[..., -1].any():
+        rgb = blend_on_white(rgb, pixels[..., -1], n_bits=n_bits)
+    return turn_upright(rgb, orientation)
+
+
+def _read_with_pillow(path, *, frame=0):
+    with path.open("rb") as file, Image.open(file) as image:
+        if frame:
+            image.seek(frame)
+        elif getattr(image, "is_animated", False) and image.format in ("PNG", "WEBP"):
+            raise UnknownPixels(
+                "is an animation; expected one picture. Export the one that is meant."
+            )
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode[0] in "IF":  # 16 and 32-bit grey, which convert("RGB") would clip
+            grey = np.asarray(image)
+            return as_rgb8(grey, n_bits=count_bits(grey))
+        if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+            rgba = np.asarray(image.convert("RGBA"))
+            rgb, alpha = rgba[..., :3], rgba[..., 3]
+            # No program means that all is transparent: then the colours are taken as they are.
+            return blend_on_white(rgb, alpha) if alpha.any() else rgb.copy()
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 @contextlib.contextmanager
@@ -131,80 +184,26 @@ def unreadable_as_input_error(path, *, kind, expected):
             f"{kind} '{path}' is too large to be read whole ({error}). Convert it to a tiled TIFF, "
             "which is read piece by piece."
         ) from None
+    except InputError:
+        raise
+    except UnknownPixels as error:
+        raise InputError(f"{kind} '{path}' {error}") from None
     except Exception as error:  # struct.error, ZeroDivisionError, ...: damage has many names
+        if isinstance(error, UnidentifiedImageError):  # it would tell Python's name of the file
+            error = ValueError("not an image file")
         raise InputError(
             f"{kind} '{path}' cannot be read ({error}); expected a whole {expected} file. "
-            "Export or copy it again."
+            f"{_cure(error)}"
         ) from None
+
+
+def _cure(error):
+    """What helps, as far as the error tells."""
+    codec = re.search(r"COMPRESSION\.(\w+)", str(error))
+    if codec:
+        return f"Save it with another compression than {codec[1]}, LZW for instance."
+    return "Export or copy it again."
 
 
 def _as_path(path):
     return Path(path) if isinstance(path, str) else path
-
-
-def _read_pixels(path):
-    """Pixels as stored: (H, W) or (H, W, C)."""
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            if image.mode[0] in "IF":  # 16 and 32-bit grey, which convert("RGB") would clip
-                return _as_uint16_if_it_fits(np.asarray(image))
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except UnidentifiedImageError:
-        return read_with_tifffile(path)
-
-
-def _as_uint16_if_it_fits(pixels):
-    """Some releases of Pillow read 16-bit PNG as 32-bit integers."""
-    if pixels.dtype == np.int32 and pixels.min() >= 0 and pixels.max() <= 65535:
-        return pixels.astype(np.uint16)
-    return pixels
-
-
-def _as_rgb(pixels, path):
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(
-            f"image '{path}' holds {pixels.dtype} values from {pixels.min()} to {pixels.max()}; "
-            "expected 8 or 16 bits a channel. Convert it to one of them."
-        )
-    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)):
-        raise InputError(
-            f"image '{path}' has shape {pixels.shape}; expected (H, W), (H, W, 3) or (H, W, 4). "
-            "Export one plane of the stack."
-        )
-    return convert_to_rgb8(pixels, n_bits=count_bits(pixels))
-
-
-def count_bits(pixels):
-    """
-    How many bits an image uses: microscope cameras of 12 bits store their values in files of 16.
-
-    Args:
-        pixels (ndarray): uint8 or uint16, of any shape, grey or with colours (and alpha) last.
-
-    Returns:
-        int: 8, 12 or 16.
-    """
-    if pixels.dtype == np.uint8:
-        return 8
-    has_alpha = pixels.ndim == 3 and pixels.shape[2] == 4
-    colours = pixels[..., :3] if has_alpha else pixels
-    return 12 if colours.max() < 2**12 else 16
-
-
-def convert_to_rgb8(pixels, *, n_bits):
-    """
-    Grey, RGB or RGBA pixels as 8-bit RGB.
-
-    Args:
-        pixels (ndarray): uint8 or uint16, shape (H, W), (H, W, 3) or (H, W, 4); alpha is dropped.
-        n_bits (int): that the image uses, from :func:`count_bits`; their largest value, and what
-            lies beyond, becomes 255.
-
-    Returns:
-        ndarray: uint8, shape (H, W, 3).
-    """
-    rgb = color.gray2rgb(pixels) if pixels.ndim == 2 else pixels[..., :3]
-    if n_bits == 8:
-        return rgb
-    return (np.minimum(rgb, 2**n_bits - 1) >> (n_bits - 8)).astype(np.uint8)

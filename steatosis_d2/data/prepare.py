@@ -15,6 +15,8 @@ from steatosis_d2.files import replace_when_done
 
 logger = logging.getLogger(__name__)
 
+_SUSPICIOUS_SHARE = 0.5
+
 
 def read_sample(sample, *, encode_masks, read_image=read_image_rgb):
     """
@@ -128,12 +130,26 @@ def _write_images(samples, images_folder, *, read, extras, label):
                 **extras(image_rgb),
             )
             images.append(image)
-            annotations += [
+            records = [
                 annotation_record(annotation_id, image["id"], rle)
                 for annotation_id, rle in enumerate(codes, start=len(annotations) + 1)
             ]
+            _warn_of_inverted(sample, records, n_pixels=height * width)
+            annotations += records
             _write_png(images_folder / image["file_name"], image_rgb)
     return images, annotations, faults
+
+
+def _warn_of_inverted(sample, records, *, n_pixels):
+    """One instance that covers most of an image is its background, more often than not."""
+    share = max((record["area"] for record in records), default=0) / n_pixels
+    if share > _SUSPICIOUS_SHARE:
+        logger.warning(
+            "'%s': one instance covers %.0f%% of the image. Is its mask inverted, or its "
+            "background a colour?",
+            sample.masks_path,
+            100 * share,
+        )
 
 
 def _write_png(path, image_rgb):

@@ -3,21 +3,31 @@
 import functools
 import logging
 import math
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import openslide
 import tifffile
+from tifffile import COMPRESSION, PHOTOMETRIC
 
 from steatosis_d2.data.images import (
     IMAGE_SUFFIXES,
-    convert_to_rgb8,
-    count_bits,
     read_image_rgb,
     unreadable_as_input_error,
 )
+from steatosis_d2.data.pixels import UnknownPixels
+from steatosis_d2.data.tiff import (
+    choose_picture,
+    count_colour_bits,
+    decode_pixels,
+    is_left_to_pillow,
+    is_tiff,
+    read_pages,
+)
 from steatosis_d2.errors import InputError
+from steatosis_d2.slides.pixel_size import check_mpp, decide_mpp, read_number, read_tiff_mpp_xy
 from steatosis_d2.slides.pyramid import WHITE, Slide
 
 logger = logging.getLogger(__name__)
@@ -33,25 +43,30 @@ SLIDE_SUFFIXES = IMAGE_SUFFIXES | {
     ".vmu",
     ".svslide",
 }
-# What a microscope gives, from an oil immersion lens to a 2x overview. Printing resolutions lie
-# far outside: 72 dots per inch are 353 um/px, 2400 are 11.
-MPP_RANGE = (0.05, 5.0)
-SQUARE_TOLERANCE = 0.02
-MPP_DISAGREEMENT = 0.1
 # Larger images are read tile by tile where their format allows it: 2^26 px are 200 MB.
 _WHOLE_IMAGE_PX = 2**26
 _CACHE_BYTES = 2**27
-_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+# Of a large picture of 16 bits, so many pieces tell how many bits it uses.
+_SAMPLED_SEGMENTS = 24
+_DTYPES = (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16))
+_OPENSLIDES_COLOURS = {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.MINISBLACK}
+_OPENSLIDES_CODECS = {
+    COMPRESSION.NONE,
+    COMPRESSION.JPEG,
+    COMPRESSION.LZW,
+    COMPRESSION.ADOBE_DEFLATE,
+    COMPRESSION.DEFLATE,
+}
 _EXPECTED = "SVS, NDPI, SCN, MRXS, DICOM, TIFF, OME-TIFF, PNG, JPEG, WebP or BMP"
 
 
-def open_slide(path, *, mpp=None):
+def open_slide(path, *, mpp=None, page=None):
     """
     Open a whole slide or a plain image.
 
-    OpenSlide reads SVS, NDPI, SCN, MRXS, DICOM and tiled TIFF of 8 bits; OME-TIFF, TIFF of 16
-    bits, and large TIFF that OpenSlide does not know, are read tile by tile; other images are read
-    whole. Where 16 bits hold only 12, as from most cameras, those 12 are scaled to 8.
+    OpenSlide reads SVS, NDPI, SCN, MRXS, DICOM and plain tiled TIFF; OME-TIFF, and large TIFF that
+    OpenSlide does not know, are read tile by tile; other images are read whole, as
+    :func:`steatosis_d2.data.images.read_image_rgb` says.
 
     The pixel size is the one that is given, else the one in the file: a scanner's, OME's
     PhysicalSize, ImageJ's, or a TIFF resolution tag, if it lies in 0.05 to 5 um/px. A tag of 72
@@ -60,12 +75,14 @@ def open_slide(path, *, mpp=None):
     Args:
         path (str or Path): the file.
         mpp (float or None): um/px of level 0, which wins over the one in the file.
+        page (int or None): of a TIFF that holds several pictures of like size, from 1.
 
     Returns:
         Slide: open for reading.
 
     Raises:
-        InputError: the file is missing, damaged, no slide or image, or its px are not square.
+        InputError: the file is missing, damaged, no slide or image, holds several pictures of like
+            size, or its px are not square; or the given pixel size is none.
 
     Examples:
         >>> with open_slide("CMU-1-Small-Region.svs") as slide:
@@ -77,37 +94,75 @@ def open_slide(path, *, mpp=None):
         raise InputError(f"slide '{path}' is a folder; expected a file.")
     if not path.is_file():
         raise InputError(f"slide '{path}' does not exist; check the path.")
-    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
-        raise InputError(f"slide '{path}': the given mpp is {mpp}; expected um/px above 0.")
-    slide = _open_file(path)
-    slide.mpp = _decide_mpp(path, slide.stated_mpp_xy, given=mpp)
+    if mpp is not None:
+        check_mpp(mpp, where=f"slide '{path}', as it is given,")
+    slide = _open_file(path, page=page, is_mpp_given=mpp is not None)
+    slide.mpp = decide_mpp(path, slide.stated_mpp_xy, given=mpp)
     if slide.mpp is not None:
         slide.mpp_source = "file" if mpp is None else "given"
     return slide
 
 
-def _open_file(path):
+def _open_file(path, *, page=None, is_mpp_given=False):
     with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
         vendor = openslide.OpenSlide.detect_format(path)
-    if vendor not in {None, "generic-tiff"}:
-        return _ScannerSlide(path)
-    if not _is_tiff(path):
-        return _ImageSlide(path, stated_mpp_xy=None)
-    with (
-        unreadable_as_input_error(path, kind="slide", expected=_EXPECTED),
-        tifffile.TiffFile(path) as tiff,
-    ):
-        _check_is_not_cut(tiff)
-        page = tiff.pages.first
-        n_pixels, has_8_bits = page.imagewidth * page.imagelength, page.dtype == np.uint8
-        is_ome, stated_mpp_xy = tiff.is_ome, _tiff_mpp_xy(tiff)
-    # OpenSlide takes an OME-TIFF for a plain one, without its pyramid and its pixel size, and
-    # the 12 bits of a camera for the first of 16.
-    if vendor is not None and not is_ome and has_8_bits:
-        return _ScannerSlide(path)
-    if vendor is not None or is_ome or n_pixels > _WHOLE_IMAGE_PX:
-        return _TiffSlide(path, stated_mpp_xy=stated_mpp_xy)
-    return _ImageSlide(path, stated_mpp_xy=stated_mpp_xy)
+        if vendor not in {None, "generic-tiff"}:
+            if page is not None:
+                raise UnknownPixels("is a slide of one picture. Leave --page out.")
+            return _ScannerSlide(path)
+        if not is_tiff(path):
+            return _ImageSlide(path, page=page, stated_mpp_xy=None)
+        with tifffile.TiffFile(path) as tiff:
+            _check_is_not_cut(tiff)
+            picture = choose_picture(tiff, page=page)
+            reader = _choose_reader(picture, is_openslides=vendor is not None and not tiff.is_ome)
+            stated_mpp_xy = _read_stated_mpp(tiff, path, is_mpp_given=is_mpp_given)
+        if reader is _ScannerSlide:
+            return _ScannerSlide(path)
+        return reader(path, page=page, stated_mpp_xy=stated_mpp_xy)
+
+
+def _choose_reader(picture, *, is_openslides):
+    """
+    The class that reads a picture of a TIFF.
+
+    OpenSlide is fast, and knows plain 8-bit pictures; what must be turned or converted whole is.
+    """
+    n_pixels, page = picture.width * picture.height, picture.page
+    if page.dtype not in _DTYPES:
+        raise UnknownPixels(
+            f"holds {page.dtype} values; expected 8 or 16 bits a channel. Convert it to one of "
+            "them."
+        )
+    must_be_whole = picture.orientation != 1 or is_left_to_pillow(page) or not picture.levels
+    is_small = len(picture.levels) == 1 and not page.is_tiled and n_pixels <= _WHOLE_IMAGE_PX
+    if must_be_whole and n_pixels > _WHOLE_IMAGE_PX:
+        raise UnknownPixels(
+            f"of {picture.width} x {picture.height} px would have to be read whole, since it is "
+            "turned, in a stack, or neither grey nor RGB. Convert it to a tiled RGB TIFF."
+        )
+    if must_be_whole or is_small:
+        return _ImageSlide
+    is_plain = (
+        picture.number == 1
+        and page.dtype == np.uint8
+        and page.bitspersample == 8
+        and page.photometric in _OPENSLIDES_COLOURS
+        and page.compression in _OPENSLIDES_CODECS
+        and not page.extrasamples
+    )
+    return _ScannerSlide if is_openslides and is_plain else _TiffSlide
+
+
+def _read_stated_mpp(tiff, path, *, is_mpp_given):
+    """What the file says of its pixel size; a broken header matters if nobody else says it."""
+    try:
+        return read_tiff_mpp_xy(tiff, path)
+    except ValueError:
+        if not is_mpp_given:
+            raise
+        logger.warning("'%s' has a damaged header; the given pixel size is used.", path)
+        return None
 
 
 def _check_is_not_cut(tiff):
@@ -118,28 +173,27 @@ def _check_is_not_cut(tiff):
         raise ValueError("it is an Aperio slide whose end is missing")
 
 
-def _reopen(path, mpp):
+def _reopen(path, page, mpp):
     """The slide of a pickle; its pixel size was decided on when it was opened first."""
-    slide = _open_file(path)
+    slide = _open_file(path, page=page, is_mpp_given=True)
     slide.mpp = mpp
     return slide
 
 
-def _is_tiff(path):
-    with path.open("rb") as file:
-        magic = file.read(4)
-    return magic in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
-
-
 class _FileSlide(Slide):
-    """A slide in a file; ``stated_mpp_xy`` is what the file says of the pixel size, if anything."""
+    """
+    A slide in a file.
 
-    def __init__(self, path, *, sizes, stated_mpp_xy):
+    ``stated_mpp_xy`` is what the file says of the pixel size, ``page`` which page was asked for.
+    """
+
+    def __init__(self, path, *, sizes, stated_mpp_xy, page=None):
         super().__init__(path, sizes=sizes, mpp=None)
         self.stated_mpp_xy = stated_mpp_xy
+        self.page = page
 
     def __reduce__(self):
-        return _reopen, (self.path, self.mpp)
+        return _reopen, (self.path, self.page, self.mpp)
 
 
 class _ScannerSlide(_FileSlide):
@@ -166,7 +220,7 @@ class _ScannerSlide(_FileSlide):
             for level_width, level_height in self._slide.level_dimensions
         ]
         stated = [
-            float(properties.get(name, "nan"))
+            read_number(properties.get(name))
             for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
         ]
         super().__init__(path, sizes=sizes, stated_mpp_xy=tuple(stated))
@@ -190,28 +244,40 @@ class _ScannerSlide(_FileSlide):
 class _TiffSlide(_FileSlide):
     """TIFF of tiles or strips that OpenSlide does not know, OME-TIFF above all."""
 
-    def __init__(self, path, *, stated_mpp_xy):
-        with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
-            self._tiff = tifffile.TiffFile(path)
-            levels = self._tiff.series[0].levels
-        for level in levels:
-            _check_is_one_rgb_plane(path, level)
-        with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
-            self._n_bits = _count_bits_of_level(levels[-1])
-        self._pages = [level.keyframe for level in levels]
+    def __init__(self, path, *, page, stated_mpp_xy):
+        self._tiff = tifffile.TiffFile(path)
+        self._levels = choose_picture(self._tiff, page=page).levels
+        self._n_bits = self._count_bits()
         self._file_lock = threading.Lock()
-        largest = max(3 * math.prod(_segment_shape(page)) for page in self._pages)
+        keys = [pages[0].keyframe for pages in self._levels]
+        largest = max(3 * math.prod(_segment_shape(key)) for key in keys)
         self._read_segment = functools.lru_cache(maxsize=max(1, _CACHE_BYTES // largest))(
             self._decode_segment
         )
-        sizes = [(page.imagewidth, page.imagelength) for page in self._pages]
-        super().__init__(path, sizes=sizes, stated_mpp_xy=stated_mpp_xy)
+        sizes = [(key.imagewidth, key.imagelength) for key in keys]
+        super().__init__(path, sizes=sizes, stated_mpp_xy=stated_mpp_xy, page=page)
 
     def close(self):
         self._tiff.close()
 
+    def _count_bits(self):
+        """As the smallest level tells, or parts of it from everywhere if that is large, too."""
+        pages = self._levels[-1]
+        key = pages[0].keyframe
+        if key.dtype != np.uint16:
+            return 8
+        if key.imagewidth * key.imagelength <= _WHOLE_IMAGE_PX:
+            return count_colour_bits(read_pages(pages), key)
+        numbers = np.linspace(0, len(key.dataoffsets) - 1, _SAMPLED_SEGMENTS).astype(int)
+        return max(
+            count_colour_bits(pixels, key)
+            for page in pages
+            for number in np.unique(numbers).tolist()
+            if (pixels := self._decode_stored(page, number)) is not None
+        )
+
     def _read_level(self, level, left, top, width, height):
-        page = self._pages[level]
+        page = self._levels[level][0].keyframe
         segment_height, segment_width = _segment_shape(page)
         in_a_row = math.ceil(page.imagewidth / segment_width)
         region = np.empty((height, width, 3), np.uint8)
@@ -229,27 +295,31 @@ class _TiffSlide(_FileSlide):
 
     def _decode_segment(self, level, number):
         """One tile or strip of a level as 8-bit RGB; of planes kept apart, all three."""
-        page = self._pages[level]
-        planes = page.samplesperpixel if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else 1
-        step = len(page.dataoffsets) // planes
-        decoded = []
-        for index in range(number, planes * step, step):
-            with self._file_lock:
-                self._tiff.filehandle.seek(page.dataoffsets[index])
-                data = self._tiff.filehandle.read(page.databytecounts[index])
-            if len(data) < page.databytecounts[index]:
-                raise ValueError("the file ends within it")
-            pixels, _, shape = page.decode(
-                data or None, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
-            )
-            if pixels is None:  # nothing was scanned there
-                return np.full((*shape[1:3], 3), WHITE, np.uint8)
-            decoded.append(pixels[0])
-        pixels = np.concatenate(decoded, axis=-1)
-        if pixels.shape[-1] == 1:
-            pixels = pixels[..., 0]
-        rgb = convert_to_rgb8(pixels, n_bits=self._n_bits)
-        return ~rgb if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else rgb
+        pages = self._levels[level]
+        key = pages[0].keyframe
+        is_planar = key.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+        step = len(key.dataoffsets) // (key.samplesperpixel if is_planar else 1)
+        planes = [
+            self._decode_stored(page, index)
+            for page in pages
+            for index in range(number, len(key.dataoffsets), step if is_planar else sys.maxsize)
+        ]
+        if any(plane is None for plane in planes):  # nothing was scanned there
+            return np.full((*_segment_shape(key), 3), WHITE, np.uint8)
+        return decode_pixels(np.concatenate(planes, axis=-1), key, n_bits=self._n_bits)
+
+    def _decode_stored(self, page, index):
+        """One tile or strip as stored, shape (h, w, samples); None where the file has none."""
+        key = page.keyframe
+        with self._file_lock:
+            self._tiff.filehandle.seek(page.dataoffsets[index])
+            data = self._tiff.filehandle.read(page.databytecounts[index])
+        if len(data) < page.databytecounts[index]:
+            raise ValueError("the file ends within it")
+        pixels, _, _ = key.decode(
+            data or None, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
+        )
+        return None if pixels is None else pixels[0]
 
 
 class ArraySlide(Slide):
@@ -270,8 +340,8 @@ class ArraySlide(Slide):
                 f"the image is an array of shape {image_rgb.shape} and type {image_rgb.dtype}; "
                 "expected (H, W, 3), uint8, in the order red, green, blue."
             )
-        if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
-            raise InputError(f"the image's mpp is {mpp}; expected um/px above 0.")
+        if mpp is not None:
+            check_mpp(mpp, where="the image")
         height, width = image_rgb.shape[:2]
         super().__init__(path, sizes=[(width, height)], mpp=mpp)
         self._image_rgb = image_rgb
@@ -283,15 +353,15 @@ class ArraySlide(Slide):
 class _ImageSlide(_FileSlide):
     """A picture that is read whole."""
 
-    def __init__(self, path, *, stated_mpp_xy):
+    def __init__(self, path, *, page, stated_mpp_xy):
         try:
-            self._image_rgb = read_image_rgb(path)
+            self._image_rgb = read_image_rgb(path, page=page)
         except InputError as error:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 raise
             raise InputError(f"'{path}' is no slide that OpenSlide knows; {error}") from None
         height, width = self._image_rgb.shape[:2]
-        super().__init__(path, sizes=[(width, height)], stated_mpp_xy=stated_mpp_xy)
+        super().__init__(path, sizes=[(width, height)], stated_mpp_xy=stated_mpp_xy, page=page)
 
     def _read_level(self, level, left, top, width, height):
         return self._image_rgb[top : top + height, left : left + width].copy()
@@ -318,99 +388,8 @@ def _parse_rgb(text):
     return tuple(bytes.fromhex(text or "FFFFFF"))
 
 
-def _check_is_one_rgb_plane(path, level):
-    is_read = (
-        level.axes in {"YX", "YXS", "SYX"}
-        and len(level.pages) == 1
-        and level.keyframe.samplesperpixel in {1, 3, 4}
-        and level.keyframe.photometric.name in {"RGB", "YCBCR", "MINISBLACK", "MINISWHITE"}
-        and level.dtype in _DTYPES
-    )
-    if not is_read:
-        raise InputError(
-            f"slide '{path}' has axes {level.axes}, shape {level.shape}, "
-            f"{level.keyframe.photometric.name} colour and type {level.dtype}; expected one plane "
-            "of bright-field RGB or grey with 8 or 16 bits. Export that plane."
-        )
-
-
-def _count_bits_of_level(level):
-    """As the smallest level tells; an image of one large level is taken for what its type says."""
-    n_bits = 8 * level.dtype.itemsize
-    is_small = math.prod(level.shape) <= 3 * _WHOLE_IMAGE_PX
-    return count_bits(level.asarray()) if n_bits == 16 and is_small else n_bits
-
-
 def _damaged(path, error, level, left, top, width, height):
     return InputError(
         f"slide '{path}' cannot be read at x {left}, y {top} ({width} x {height} px of level "
         f"{level}): {error}. The file is damaged or cut short; copy it again."
     )
-
-
-def _tiff_mpp_xy(tiff):
-    """Pixel size in x and y in um, as a TIFF's metadata or tags state it, or None."""
-    if tiff.is_ome:
-        return _ome_mpp_xy(tiff.ome_metadata)
-    page = tiff.pages.first
-    if tiff.is_imagej:
-        unit = (tiff.imagej_metadata or {}).get("unit", "")
-        is_micron = unit.replace("\\u00B5", "u").replace("µ", "u") in {"um", "micron", "microns"}
-        px_per_um = page.get_resolution() if is_micron else (0, 0)
-    elif page.resolutionunit == tifffile.RESUNIT.NONE:  # then the tags give no more than a ratio
-        px_per_um = (0, 0)
-    else:
-        px_per_um = page.get_resolution(tifffile.RESUNIT.MICROMETER)
-    return tuple(1 / resolution for resolution in px_per_um) if all(px_per_um) else None
-
-
-def _ome_mpp_xy(xml):
-    """Pixel size of the first image of an OME-XML, in um; None where it has none."""
-    try:
-        image = tifffile.xml2dict(xml)["OME"]["Image"]
-        pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-        return tuple(
-            pixels.get(f"PhysicalSize{axis}", math.nan)
-            * _UM_IN.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"), math.nan)
-            for axis in "XY"
-        )
-    except (SyntaxError, LookupError, TypeError) as error:
-        raise ValueError(f"its OME metadata are damaged: {error}") from None
-
-
-# OME's units of length; "pixel" and "reference frame" are no lengths.
-_UM_IN = {"nm": 1e-3, "µm": 1.0, "um": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "Å": 1e-4, "pm": 1e-6}
-
-
-def _decide_mpp(path, stated_mpp_xy, *, given):
-    """Pixel size of a slide in um, or None, from what its file states and what the user gives."""
-    stated = None if stated_mpp_xy is None else _trusted_mpp(path, *stated_mpp_xy, given=given)
-    if given is None:
-        return stated
-    if stated is not None and abs(given - stated) > MPP_DISAGREEMENT * stated:
-        logger.warning(
-            "'%s': the given %g um/px are used, although the file states %g.", path, given, stated
-        )
-    return given
-
-
-def _trusted_mpp(path, mpp_x, mpp_y, *, given):
-    """The stated pixel size, or None where it cannot be one."""
-    if not (math.isfinite(mpp_x) and math.isfinite(mpp_y)):
-        return None
-    lowest, highest = MPP_RANGE
-    if not all(lowest <= mpp <= highest for mpp in (mpp_x, mpp_y)):
-        logger.warning(
-            "'%s' states %g um/px, which is no microscope's (%g to %g); it is not used.",
-            path,
-            mpp_x,
-            lowest,
-            highest,
-        )
-        return None
-    if given is None and abs(mpp_x - mpp_y) > SQUARE_TOLERANCE * min(mpp_x, mpp_y):
-        raise InputError(
-            f"slide '{path}' has px of {mpp_x:g} x {mpp_y:g} um; expected square ones. Resample "
-            "it, or state the pixel size (--mpp) if the file is wrong."
-        )
-    return (mpp_x + mpp_y) / 2

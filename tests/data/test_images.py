@@ -87,7 +87,7 @@ def test_damage_that_breaks_the_tiff_reader_itself(tmp_path):
 def test_seven_channels_are_an_error(tmp_path):
     pixels = np.zeros((20, 30, 7), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig="contig")
-    with pytest.raises(InputError, match=r"a\.tif' has shape \(20, 30, 7\)"):
+    with pytest.raises(InputError, match=r"a\.tif' has 7 channels; expected grey or RGB"):
         read_image_rgb(tmp_path / "a.tif")
 
 
