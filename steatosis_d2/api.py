@@ -4,20 +4,19 @@ import functools
 import os
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import shapely
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from steatosis_d2.data.coco import DROPLET, check_coco, read_coco
+from steatosis_d2.data.coco import DROPLET, check_coco, check_outlined, read_coco
 from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.figures import evaluate_pairs
-from steatosis_d2.evaluation.image_pairs import pair_images
+from steatosis_d2.evaluation.image_pairs import pair_images, split_by_category
 from steatosis_d2.inference import pipeline
 from steatosis_d2.inference.label_outputs import LabelOutputs, Labels, collect_labels
 from steatosis_d2.inference.models import ClassicalChoice, LoadedModel, choose_model
@@ -33,7 +32,7 @@ from steatosis_d2.measurement.filters import find_reasons, parse_rules
 from steatosis_d2.measurement.grading import read_grade_calibration
 from steatosis_d2.measurement.morphology import measure_instances
 from steatosis_d2.measurement.summary import MACRO_DIAMETER_UM
-from steatosis_d2.slides.regions import read_regions
+from steatosis_d2.slides.regions import find_regions
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES, ArraySlide
 
 JOURNAL_FOLDER = ".segment"
@@ -83,6 +82,7 @@ def segment(
     overrides=(),
     score_threshold=None,
     mpp=None,
+    page=None,
     roi=None,
     filters=(),
     macro_diameter_um=MACRO_DIAMETER_UM,
@@ -109,7 +109,9 @@ def segment(
         score_threshold (float or None): lowest score that is kept; None is the model's own.
         mpp (float, "estimate" or None): pixel size of all inputs in um/px; ``"estimate"`` takes
             it from the nuclei where the file does not state it; None takes what each file says.
-        roi (str, Path, shapely geometry or None): where to look: GeoJSON, or px of level 0.
+        page (int or None): which page of TIFFs that hold several pictures of like size, from 1.
+        roi (str, Path, shapely geometry or None): where to look, as for
+            :func:`steatosis_d2.slides.regions.find_regions`.
         filters (list[str]): ``paper``, or rules such as ``area_um2>=5``. What they drop stays in
             the table, with the reason.
         macro_diameter_um (float): diameter from which a droplet counts as macrovesicular.
@@ -141,8 +143,8 @@ def segment(
     files, faults = list_inputs(_as_list(inputs), suffixes=SLIDE_SUFFIXES)
     if not files:
         raise InputError(join_faults(faults))
-    items = name_inputs(files)
-    tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, regions=_as_regions(roi))
+    items = with_regions(name_inputs(files), roi)
+    tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, page=page)
     reporting = Reporting(
         rules=tuple(parse_rules(list(filters) or ["none"])),
         macro_diameter_um=macro_diameter_um,
@@ -324,6 +326,7 @@ def label_inputs(
     workers,
     scheduler,
     progress,
+    page=None,
     overlays=None,
     journals=None,
     resume=False,
@@ -333,6 +336,7 @@ def label_inputs(
 
     Args:
         images, mpp, method, workers, scheduler, progress: as for :func:`label`.
+        page (int or None): as for :func:`segment`.
         overlays (Path or None): folder for a picture of each input's labels.
         journals (Path or None): folder in which an interrupted run can be gone on with; None keeps
             nothing.
@@ -348,7 +352,7 @@ def label_inputs(
         _, failed = _run_pipeline(
             items,
             ClassicalChoice(method),
-            tiling=Tiling(mpp=mpp),
+            tiling=Tiling(mpp=mpp, page=page),
             reporting=Reporting(),
             outputs=LabelOutputs(needs_mpp=mpp != ESTIMATE, overlays=overlays),
             journals=journals,
@@ -369,7 +373,7 @@ def label_inputs(
     return Labels(coco, [*faults, *failed.values()])
 
 
-def evaluate(ground_truth, predictions, *, score_threshold=0.0):
+def evaluate(ground_truth, predictions, *, score_threshold=0.0, category=None):
     """
     Measure predictions against truths, as ``steatosis-d2 evaluate`` does.
 
@@ -377,6 +381,7 @@ def evaluate(ground_truth, predictions, *, score_threshold=0.0):
         ground_truth (str, Path or dict): COCO file, or its content.
         predictions (str, Path or dict): the same, with a ``score`` an annotation.
         score_threshold (float): lowest score that counts in every figure but COCO AP.
+        category (str or None): what is measured, where the files have several categories.
 
     Returns:
         Evaluation: ``metrics`` is group -> name -> float; ``images`` has the figures of each.
@@ -398,8 +403,15 @@ def evaluate(ground_truth, predictions, *, score_threshold=0.0):
         check_coco(content, name) if isinstance(content, dict) else read_coco(content)
         for content, name in zip((ground_truth, predictions), names, strict=True)
     ]
-    pairs = pair_images(*contents, truth_name=names[0], predictions_name=names[1])
-    return evaluate_pairs(pairs, score_threshold=score_threshold)
+    check_outlined(contents[0], names[0])
+    named = {"truth_name": names[0], "predictions_name": names[1]}
+    by_category = split_by_category(*contents, category=category, **named)
+    if len(by_category) > 1:
+        raise InputError(
+            f"'{names[0]}' has the categories {', '.join(by_category)}; choose one (category=...)."
+        )
+    [both] = by_category.values()
+    return evaluate_pairs(pair_images(*both, **named), score_threshold=score_threshold)
 
 
 def join_faults(faults):
@@ -411,8 +423,10 @@ def _as_list(inputs):
     return [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
 
 
-def _as_regions(roi):
-    return roi if roi is None or isinstance(roi, shapely.Geometry) else read_regions(roi)
+def with_regions(items, roi):
+    """Inputs (list[SlideInput]) that know where to look, as ``roi`` of :func:`segment` says."""
+    regions = find_regions(roi, items)
+    return [replace(item, regions=one) for item, one in zip(items, regions, strict=True)]
 
 
 @contextmanager

@@ -1,8 +1,54 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import hashlib
 import json
+import os
 from pathlib import Path
+
+# Of the 255 bytes that file systems allow, what suffixes and a temporary name may need stay free.
+_LONGEST_STEM = 200
+_LONGEST_NAME = 255
+
+
+def printable(text):
+    """
+    A name that can be printed and stored as UTF-8.
+
+    Args:
+        text (str): of a file, which may hold bytes that are no UTF-8, or line breaks.
+
+    Returns:
+        str: the same, with such bytes and control characters as ``%B5``.
+
+    Examples:
+        >>> printable("a\udcb5m\n.png")
+        'a%B5m%0A.png'
+    """
+    return "".join(
+        f"%{ord(letter) & 0xFF:02X}"
+        if 0xDC80 <= ord(letter) <= 0xDCFF or ord(letter) < 32 or ord(letter) == 127
+        else letter
+        for letter in text
+    )
+
+
+def shorten(stem):
+    """
+    A name that leaves room for suffixes.
+
+    Args:
+        stem (str): of a file, printable.
+
+    Returns:
+        str: the same, or its beginning and a fingerprint of the whole where it is longer than 200
+        bytes.
+    """
+    encoded = stem.encode()
+    if len(encoded) <= _LONGEST_STEM:
+        return stem
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    return f"{encoded[: _LONGEST_STEM - 9].decode(errors='ignore')}~{digest}"
 
 
 @contextlib.contextmanager
@@ -21,7 +67,10 @@ def replace_when_done(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Always the same name: what a killed process has left is so overwritten by the next one.
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    name = f".{path.stem}.tmp{path.suffix}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]}.tmp{path.suffix}"
+    temporary = path.with_name(name)
     try:
         yield temporary
         temporary.replace(path)

@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from steatosis_d2.cli.option_types import finite_number
-from steatosis_d2.data.coco import read_coco
+from steatosis_d2.data.coco import check_outlined, read_coco
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.figures import evaluate_pairs
-from steatosis_d2.evaluation.image_pairs import pair_images
+from steatosis_d2.evaluation.image_pairs import pair_images, split_by_category
 from steatosis_d2.evaluation.tables import (
     as_record,
     format_table,
@@ -32,20 +32,26 @@ examples:
 def run(arguments):
     """Measure each file of predictions, print a table, and write what was asked for."""
     truth = read_coco(arguments.ground_truth)
+    check_outlined(truth, arguments.ground_truth)
     thresholds = arguments.score_threshold
     evaluations, errors = {}, []
     for name, path in arguments.predictions.items():
         try:
-            pairs = pair_images(
-                truth, read_coco(path), truth_name=arguments.ground_truth, predictions_name=path
-            )
+            pairs_by_category = pair_by_category(truth, path, arguments)
         except InputError as error:
             errors.append(str(error))
             continue
-        for threshold in thresholds:
-            row = f"{name} from {threshold:g}" if len(thresholds) > 1 else name
-            evaluations[row] = evaluate_pairs(pairs, score_threshold=threshold)
-    if is_comparison(arguments) and evaluations:
+        for category, pairs in pairs_by_category.items():
+            for threshold in thresholds:
+                row = f"{name}, {category}" if len(pairs_by_category) > 1 else name
+                row += f" from {threshold:g}" if len(thresholds) > 1 else ""
+                evaluations[row] = evaluate_pairs(pairs, score_threshold=threshold)
+    if len(evaluations) > 1 and (arguments.per_image or arguments.plots):
+        raise InputError(
+            f"there are several results ({', '.join(evaluations)}); --per-image and --plots take "
+            "one. Choose a category with --category."
+        )
+    if is_comparison(arguments) or len(evaluations) > 1:
         print(format_table_1(evaluations))
         write_comparison(evaluations, arguments)
     elif evaluations:
@@ -54,6 +60,13 @@ def run(arguments):
         write_results(evaluation, arguments)
     if errors:
         raise InputError("\nerror: ".join(errors))
+
+
+def pair_by_category(truth, path, arguments):
+    """Pairs of images for each category that is measured: name -> list[ImagePair]."""
+    names = {"truth_name": arguments.ground_truth, "predictions_name": path}
+    contents = split_by_category(truth, read_coco(path), category=arguments.category, **names)
+    return {name: pair_images(*both, **names) for name, both in contents.items()}
 
 
 def build_parser(prog):
@@ -80,6 +93,11 @@ def build_parser(prog):
         metavar="S",
         help="count predictions with this score or more in all figures but COCO AP, which ranks "
         "all of them (default: all in the file); several are compared in one table",
+    )
+    parser.add_argument(
+        "--category",
+        metavar="NAME",
+        help="measure this category alone (default: each by itself, where there are several)",
     )
     parser.add_argument("--output", metavar="FILE", help="write the metrics as JSON")
     parser.add_argument("--per-image", metavar="FILE.csv", help="write one row an image")

@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from steatosis_d2.cli.option_types import positive_integer, share
-from steatosis_d2.data.coco import DROPLET, read_coco, write_coco
+from steatosis_d2.data.coco import DROPLET, read_coco, take_category, write_coco
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
 from steatosis_d2.screening.labels import REJECTED, find_images, is_slide, read_labels
@@ -165,6 +165,8 @@ def read_screened(arguments):
         tiles, annotations = cut_slides(content, label_file, paths, images)
         content = content | {"images": tiles, "annotations": annotations}
         print(f"{len(tiles)} tiles, of squares that are judged to the end: {images}")
+    if len(label_file.categories) > 1:
+        content = take_category(content, DROPLET)
     if arguments.rejected == BACKGROUND:
         content["annotations"] = [
             one for one in content["annotations"] if one.get("screening") != REJECTED

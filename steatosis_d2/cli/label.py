@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from steatosis_d2 import api
-from steatosis_d2.cli.option_types import add_scale_out, pixel_size_or_estimate
+from steatosis_d2.cli.option_types import add_page, add_scale_out, pixel_size_or_estimate
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.outputs import OVERLAY_PX
 from steatosis_d2.labeling.methods import METHODS
@@ -34,6 +34,7 @@ def run(arguments):
     labels = api.label_inputs(
         arguments.inputs,
         mpp=arguments.mpp,
+        page=arguments.page,
         method=arguments.method,
         workers=arguments.workers,
         scheduler=arguments.scheduler,
@@ -75,6 +76,7 @@ def build_parser(prog):
         help="pixel size of all inputs in um/px; default: what each file says. 'estimate' takes it "
         "from the nuclei where the file says nothing, and notes so in the COCO file",
     )
+    add_page(parser)
     parser.add_argument(
         "--overlay",
         type=Path,

@@ -3,7 +3,9 @@
 import argparse
 import math
 
+from steatosis_d2.errors import InputError
 from steatosis_d2.labeling.pixel_size import ESTIMATE
+from steatosis_d2.slides.pixel_size import check_mpp, read_number
 
 
 def positive_integer(text):
@@ -57,25 +59,31 @@ def pixel_size_um(text):
         float: um/px.
 
     Raises:
-        argparse.ArgumentTypeError: it is not a number above 0.
+        argparse.ArgumentTypeError: it is no number that can be one.
     """
     mpp = read_number(text)
-    if not 0 < mpp < math.inf:
+    if math.isnan(mpp):
         raise argparse.ArgumentTypeError(f"'{text}' is no pixel size; expected um/px, like 0.25")
-    return mpp
-
-
-def read_number(text):
-    """The number (float) that a text says; NaN if it says none."""
     try:
-        return float(text)
-    except ValueError:
-        return math.nan
+        check_mpp(mpp, where="this")
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return mpp
 
 
 def pixel_size_or_estimate(text):
     """A pixel size in um/px, or the word that asks for an estimate."""
     return text if text == ESTIMATE else pixel_size_um(text)
+
+
+def add_page(parser):
+    """The option --page."""
+    parser.add_argument(
+        "--page",
+        type=positive_integer,
+        metavar="N",
+        help="of TIFFs that hold several pictures of like size, the one to take, from 1",
+    )
 
 
 def add_scale_out(group, *, workers_help):

@@ -290,7 +290,7 @@ def import_(arguments):
                 path,
                 labels[image_id],
                 label_file.images[image_id],
-                category=label_file.category,
+                categories=label_file.categories,
                 first_free_id=next_id,
                 accept_untouched=arguments.accept_untouched,
             )

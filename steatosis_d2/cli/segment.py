@@ -7,6 +7,7 @@ from datetime import timedelta
 from steatosis_d2 import api
 from steatosis_d2.cli.option_types import (
     add_network_options,
+    add_page,
     add_scale_out,
     network_settings,
     pixel_size_or_estimate,
@@ -23,7 +24,6 @@ from steatosis_d2.inference.tiles import MIN_OVERLAP_PX
 from steatosis_d2.labeling.pixel_size import open_with_pixel_size
 from steatosis_d2.measurement.filters import check_units, parse_rules
 from steatosis_d2.measurement.summary import MACRO_DIAMETER_UM
-from steatosis_d2.slides.regions import read_regions
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
 EXAMPLES = """
@@ -71,8 +71,12 @@ def build_parser(prog):
         help="pixel size of all inputs in um/px; default: what each file says, or none. "
         "'estimate' takes it from the nuclei where the file says nothing",
     )
+    add_page(parser)
     parser.add_argument(
-        "--roi", metavar="FILE", help="look only at regions drawn in QuPath (GeoJSON)"
+        "--roi",
+        metavar="FILE",
+        help="look only at regions drawn in QuPath (GeoJSON); for several inputs a folder with "
+        "NAME.geojson for each. What is classified as Ignore* is taken away",
     )
     parser.add_argument(
         "--resume",
@@ -177,6 +181,7 @@ def segment(arguments):
         arguments.output,
         **model_settings(arguments),
         mpp=arguments.mpp,
+        page=arguments.page,
         roi=arguments.roi,
         filters=arguments.filter or (),
         macro_diameter_um=arguments.macro_diameter_um,
@@ -201,7 +206,7 @@ def estimate(arguments):
         mpp=arguments.mpp,
         tile_px=arguments.tile_px,
         overlap_px=arguments.overlap_px,
-        regions=read_regions(arguments.roi) if arguments.roi else None,
+        page=arguments.page,
     )
     make_model = choose_model(**model_settings(arguments))
     tiles_of: dict[str, int] = {}
@@ -210,13 +215,15 @@ def estimate(arguments):
     with open_executor(workers=arguments.workers, scheduler=arguments.scheduler) as executor:
         facts = executor.submit(pipeline.describe_model, make_model).result()
         print(HEADING)
-        for item in name_inputs(files):
+        for item in api.with_regions(name_inputs(files), arguments.roi):
             with (
                 pipeline.note_fault(item, failed),
-                open_with_pixel_size(item.path, mpp=tiling.mpp) as slide,
+                open_with_pixel_size(item.path, mpp=tiling.mpp, page=tiling.page) as slide,
             ):
                 check_units(rules, mpp=slide.mpp, path=slide.path)
-                plan = plan_slide(slide, tiling)
+                plan = plan_slide(
+                    slide, tiling, regions=item.regions, input_scale=facts.input_scale
+                )
                 tiles_of[item.file_name] = len(plan.tiles)
                 print(describe_plan(item.file_name, plan))
                 if seconds_per_tile is None and plan.tiles:

@@ -6,20 +6,21 @@ own data need no Python: ``coco:ANNOTATIONS:IMAGES`` in ``DATASETS.TRAIN`` or ``
 is registered by :func:`steatosis_d2.config.load_config`, hence in every script and process.
 """
 
-import math
 import os
 from functools import partial
 from pathlib import Path
 
-from steatosis_d2.data.coco import read_coco
+from steatosis_d2.data.coco import category_names, check_outlined, read_coco
 from steatosis_d2.data.splits import SPLITS
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
+from steatosis_d2.instances.rle import as_sound_rles, find_boxes
+from steatosis_d2.slides.pixel_size import check_mpp
 
 require_detectron2()
 
 from detectron2.data import DatasetCatalog, MetadataCatalog  # noqa: E402
-from detectron2.data.datasets import load_coco_json  # noqa: E402
+from detectron2.structures import BoxMode  # noqa: E402
 
 COCO_PREFIX = "coco:"
 
@@ -115,14 +116,66 @@ def load_coco_file(name, *, annotations, images, cure):
         raise InputError(f"data set '{name}': there is no file '{annotations}'. {cure}")
     content = read_coco(annotations)
     where = f"data set '{name}', '{annotations}'"
+    check_outlined(content, annotations)
     _check_images(content["images"], Path(images), where=where)
     _check_categories(content, where=where)
-    extras = {
-        image["id"]: {key: image[key] for key in EXTRA_KEYS if key in image}
-        for image in content["images"]
-    }
-    records = load_coco_json(str(annotations), str(images), name)
-    return [record | extras[record["image_id"]] for record in records]
+    return _as_records(content, Path(images), name=name, where=where)
+
+
+def _as_records(content, folder, *, name, where):
+    """As Detectron2's ``load_coco_json``, from a content that is in our form already."""
+    names = category_names(content)
+    classes = {number: index for index, number in enumerate(sorted(names))}
+    MetadataCatalog.get(name).set(
+        thing_classes=[names[number] for number in classes],
+        thing_dataset_id_to_contiguous_id=classes,
+    )
+    annotations_of: dict[int, list[dict]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        annotations_of[annotation["image_id"]].append(annotation)
+    return [
+        {
+            "file_name": str(folder / image["file_name"]),
+            "height": image["height"],
+            "width": image["width"],
+            "image_id": image["id"],
+            "annotations": _as_objects(annotations_of[image["id"]], image, classes, where=where),
+        }
+        | {key: image[key] for key in EXTRA_KEYS if key in image}
+        for image in sorted(content["images"], key=lambda one: one["id"])
+    ]
+
+
+def _as_objects(annotations, image, classes, *, where):
+    """Annotations of one image in Detectron2's form; those without pixels are left out."""
+    if not annotations:
+        return []
+    size = {"height": image["height"], "width": image["width"]}
+    masks = [annotation.get("segmentation") for annotation in annotations]
+    try:
+        rles = as_sound_rles(masks, **size)
+    except ValueError:  # one by one, to name what is wrong
+        for annotation, mask in zip(annotations, masks, strict=True):
+            try:
+                as_sound_rles([mask], **size)
+            except ValueError as error:
+                raise InputError(
+                    f"{where}, image '{image['file_name']}', annotation {annotation['id']}: "
+                    f"{error} Prepare the data set again, with masks as run-length codes or "
+                    "polygons."
+                ) from None
+        raise
+    return [
+        {
+            "iscrowd": annotation.get("iscrowd", 0),
+            "bbox": [float(side) for side in box],
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": classes[annotation["category_id"]],
+            "segmentation": rle,
+        }
+        for annotation, rle, box in zip(annotations, rles, find_boxes(rles).tolist(), strict=True)
+        if box[2] > 0
+    ]
 
 
 def _check_images(images, folder, *, where):
@@ -137,16 +190,12 @@ def _check_images(images, folder, *, where):
             f"'{missing[0]}'. Check the image folder."
         )
     for image in images:
-        mpp = image.get("mpp")
-        if mpp is not None and not (isinstance(mpp, int | float) and 0 < mpp < math.inf):
-            raise InputError(
-                f"{where} gives image '{image['file_name']}' the pixel size {mpp!r}; expected "
-                "'mpp' in um/px, above 0, or none."
-            )
+        if image.get("mpp") is not None:
+            check_mpp(image["mpp"], where=f"{where}: image '{image['file_name']}'")
 
 
 def _check_categories(content, *, where):
-    known = {category.get("id") for category in content.get("categories", [])}
+    known = category_names(content).keys()
     for annotation in content["annotations"]:
         if annotation.get("category_id") not in known:
             raise InputError(

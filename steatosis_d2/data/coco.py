@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pycocotools import mask as coco_mask
 
+from steatosis_d2.data.coco_forms import bring_to_form
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import replace_when_done
 
@@ -91,19 +92,20 @@ def annotation_record(annotation_id, image_id, rle, *, score=None, box_xywh=None
 
 def write_coco(path, images, annotations, *, category, info=None):
     """
-    Write one COCO file with one category (id 1), whole or not at all, an annotation a line.
+    Write one COCO file, whole or not at all, an annotation a line.
 
     Args:
         path (str or Path): the file to write.
         images (list[dict]): from :func:`image_record`.
         annotations (iterable[dict]): from :func:`annotation_record`; millions may come one by one.
-        category (str): name of the category, ``droplet`` or ``nucleus``.
+        category (str or list[dict]): name of the one category, ``droplet`` or ``nucleus``, whose id
+            is 1; or COCO records of several.
         info (dict or None): COCO ``info``: where the data come from, with which parameters.
     """
     head = {
         "info": info or {},
         "images": images,
-        "categories": [{"id": 1, "name": category}],
+        "categories": [{"id": 1, "name": category}] if isinstance(category, str) else category,
     }
     with replace_when_done(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(json.dumps(head, allow_nan=False)[:-1] + ', "annotations": [')
@@ -122,7 +124,8 @@ def read_coco(path):
         path (str or Path): a COCO JSON file of truths or of predictions.
 
     Returns:
-        dict: the file's content.
+        dict: the file's content, in the form of
+        :func:`~steatosis_d2.data.coco_forms.bring_to_form`.
 
     Raises:
         InputError: the file is missing, is not JSON, lacks a list or a key, repeats an id, or
@@ -132,8 +135,8 @@ def read_coco(path):
     if not path.is_file():
         raise InputError(f"COCO file '{path}' does not exist; check the path.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"'{path}' is not JSON ({error}); expected a COCO file, as datasets/prepare_*.py write."
         ) from None
@@ -149,7 +152,7 @@ def check_coco(content, path):
         path (str or Path): what to call it in messages.
 
     Returns:
-        dict: the content.
+        dict: the content, in one form.
 
     Raises:
         InputError: as :func:`read_coco`.
@@ -163,9 +166,59 @@ def check_coco(content, path):
             "expected a COCO file with 'images' and 'annotations'."
         )
     _check_keys(path, content["images"], ("id", "file_name", "height", "width"), kind="image")
-    _check_keys(path, content["annotations"], ("id", "image_id"), kind="annotation")
-    _check_ids(path, content)
-    return content
+    _check_keys(path, content["annotations"], ("image_id",), kind="annotation")
+    return bring_to_form(content, path)
+
+
+def check_outlined(content, path):
+    """
+    Refuse truths that say nothing: all of them areas to ignore, though nobody screened them.
+
+    Args:
+        content (dict): of a COCO file of truths, from :func:`read_coco`.
+        path (str or Path): what to call it in messages.
+
+    Raises:
+        InputError: there are annotations, and all are areas to ignore (``iscrowd``) that no
+            screening has made such.
+    """
+    annotations = content["annotations"]
+    if annotations and all(one.get("iscrowd") and "screening" not in one for one in annotations):
+        raise InputError(
+            f"'{path}': all {len(annotations)} annotations are areas to ignore (iscrowd 1), as "
+            "CVAT exports masks; expected outlines of single objects. If each is one object, set "
+            "its iscrowd to 0."
+        )
+
+
+def category_names(content):
+    """
+    The categories of a COCO file.
+
+    Args:
+        content (dict): from :func:`read_coco`.
+
+    Returns:
+        dict: id (int) -> name (str).
+    """
+    return {one["id"]: one["name"] for one in content.get("categories") or []}
+
+
+def take_category(content, name):
+    """
+    Part of a COCO file.
+
+    Args:
+        content (dict): from :func:`read_coco`.
+        name (str): of a category.
+
+    Returns:
+        dict: with all images, and the annotations and the record of this category alone.
+    """
+    names = category_names(content)
+    annotations = [one for one in content["annotations"] if names.get(one["category_id"]) == name]
+    categories = [one for one in content["categories"] if one["name"] == name]
+    return content | {"annotations": annotations, "categories": categories}
 
 
 def _check_keys(path, records, keys, *, kind):
@@ -175,27 +228,4 @@ def _check_keys(path, records, keys, *, kind):
             raise InputError(
                 f"'{path}': {kind} number {number} has no '{missing[0]}'; expected COCO records "
                 f"with {', '.join(keys)}."
-            )
-
-
-def _check_ids(path, content):
-    image_ids = set()
-    for image in content["images"]:
-        if image["id"] in image_ids:
-            raise InputError(
-                f"'{path}' has two images with id {image['id']} (one is "
-                f"'{image.get('file_name')}'); ids must be unique."
-            )
-        image_ids.add(image["id"])
-    annotation_ids = set()
-    for annotation in content["annotations"]:
-        if annotation["id"] in annotation_ids:
-            raise InputError(
-                f"'{path}' has two annotations with id {annotation['id']}; ids must be unique."
-            )
-        annotation_ids.add(annotation["id"])
-        if annotation["image_id"] not in image_ids:
-            raise InputError(
-                f"'{path}': annotation {annotation['id']} belongs to image "
-                f"{annotation['image_id']}, which is not in the file."
             )

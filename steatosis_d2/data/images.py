@@ -20,6 +20,7 @@ from steatosis_d2.data.pixels import (
     turn_upright,
 )
 from steatosis_d2.errors import InputError
+from steatosis_d2.files import printable
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -57,8 +58,8 @@ def list_inputs(paths, *, suffixes=IMAGE_SUFFIXES):
         suffixes (collection[str]): suffixes of the files to take from folders, in lower case.
 
     Returns:
-        tuple: dict of ``file_name`` (str) -> absolute Path, in the given order, folders in
-        alphabetical order, each file once; list of faults (str), one a path that holds no image.
+        tuple: dict of ``file_name`` (str, printable) -> absolute Path, in the given order, folders
+        in alphabetical order, each file once; list of faults (str), one a path that holds no image.
     """
     files, faults = [], []
     for path in map(Path, paths):
@@ -70,10 +71,11 @@ def list_inputs(paths, *, suffixes=IMAGE_SUFFIXES):
         else:
             files.append(path)
     files = list(dict.fromkeys(file.absolute() for file in files))
-    if max(Counter(file.name for file in files).values(), default=0) <= 1:
-        return {file.name: file for file in files}, faults
-    root = os.path.commonpath([file.parent for file in files])
-    return {file.relative_to(root).as_posix(): file for file in files}, faults
+    names = [file.name for file in files]
+    if max(Counter(names).values(), default=0) > 1:
+        root = os.path.commonpath([file.parent for file in files])
+        names = [file.relative_to(root).as_posix() for file in files]
+    return dict(zip(map(printable, names), files, strict=True)), faults
 
 
 def read_image_rgb(path, *, page=None):

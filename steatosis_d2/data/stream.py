@@ -137,6 +137,12 @@ def load_records(cfg):
         )
         records += part
         weights.append(part_weights * shares.get(name, len(part)))
+    if not any(map(has_instances, records)):
+        raise InputError(
+            f"the data sets of DATASETS.TRAIN ({', '.join(cfg.DATASETS.TRAIN)}) hold "
+            f"{len(records)} images and not one outlined object; there is nothing to learn. "
+            "Check their annotations."
+        )
     return records, np.concatenate(weights)
 
 

@@ -131,10 +131,13 @@ class SafeCheckpointer(DetectionCheckpointer):
                 f"({str(error).splitlines()[0]}); they are not read further. Save them with "
                 "torch.save({'model': model.state_dict()}, FILE)."
             ) from None
-        except (RuntimeError, EOFError, UnicodeDecodeError, KeyError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # what torch raises on junk depends on its first bytes
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"weights '{filename}' are truncated or no checkpoint at all "
-                f"({str(error).splitlines()[0]}). Copy or download the file again."
+                f"weights '{filename}' are truncated or no checkpoint at all ({reason}). Copy or "
+                "download the file again."
             ) from None
 
     def _torch_load(self, filename):

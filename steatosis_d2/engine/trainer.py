@@ -34,6 +34,7 @@ from steatosis_d2.engine.schedule import build_staged_scheduler, plan_stages
 from steatosis_d2.engine.train_loop import DivergenceError, TrainLoop, choose_dtype
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.detectron2_evaluator import SteatosisEvaluator
+from steatosis_d2.evaluation.figures import list_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)  # DefaultTrainer would build its own of all that follows
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.cfg = cfg
+        check_evaluation(cfg)
         records, weights = self._load_records()
         stages = plan_stages(cfg, n_images=len(records))
         self.start_iter, self.max_iter = 0, stages[-1].end
@@ -112,8 +114,13 @@ class Trainer(DefaultTrainer):
             built.append(
                 hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
             )
-        built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
-        if cfg.TEST.EVAL_PERIOD > 0:
+        if cfg.DATASETS.TEST:
+            built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate))
+        else:
+            logger.info(
+                "DATASETS.TEST is empty: nothing is evaluated, and no best checkpoint kept."
+            )
+        if cfg.DATASETS.TEST and cfg.TEST.EVAL_PERIOD > 0:
             # Weights alone: what --resume goes on from is saved by the periodic checkpointer.
             built.append(
                 BestHook(
@@ -130,9 +137,7 @@ class Trainer(DefaultTrainer):
 
     def _build_picture_hook(self):
         cfg = self.cfg
-        names = cfg.DATASETS.TEST if cfg.TEST.EVAL_PERIOD > 0 else ()
-        if names:
-            check_registered(names, key="DATASETS.TEST")
+        names = cfg.DATASETS.TEST if cfg.TEST.EVAL_PERIOD > 0 and cfg.TEST.PICTURES else ()
         return PictureHook(
             self._trainer,
             channel_order=cfg.INPUT.FORMAT,
@@ -321,6 +326,33 @@ def check_registered(names, *, key):
         raise InputError(
             f"{key} names '{unknown[0]}', which is not registered. Ours are {', '.join(ours)}; "
             "your own COCO file is 'coco:ANNOTATIONS:IMAGES'."
+        )
+
+
+def check_evaluation(cfg):
+    """
+    Refuse before the first iteration what would fail at the first evaluation, or at the last.
+
+    Args:
+        cfg (CfgNode): ``DATASETS.TEST`` and ``TEST`` are read.
+
+    Raises:
+        InputError: a test set is not known or not sound, or the figure that is watched is none.
+    """
+    names = cfg.DATASETS.TEST
+    if not names:
+        return
+    check_registered(names, key="DATASETS.TEST")
+    for name in names:
+        DatasetCatalog.get(name)
+    check_classes(cfg, names)
+    known = set(list_metrics())
+    if len(names) > 1:
+        known = {f"{name}/{metric}" for name in names for metric in known}
+    if cfg.TEST.EVAL_PERIOD > 0 and cfg.TEST.BEST_METRIC not in known:
+        raise InputError(
+            f"TEST.BEST_METRIC is '{cfg.TEST.BEST_METRIC}', which no evaluation gives; there are "
+            f"{', '.join(sorted(known))}."
         )
 
 

@@ -8,6 +8,7 @@ from pycocotools import mask as coco_mask
 
 from steatosis_d2.data.coco import IGNORED_SHARE
 from steatosis_d2.evaluation.coco_ap import CocoAP, coco_ap
+from steatosis_d2.evaluation.image_pairs import ImagePair
 from steatosis_d2.evaluation.matching import (
     Match,
     highest_ious,
@@ -28,6 +29,7 @@ from steatosis_d2.evaluation.metrics import (
 )
 from steatosis_d2.evaluation.paper_protocol import PAPER_METRICS, paper_metrics
 from steatosis_d2.evaluation.sizes import count_by_size, metrics_by_size
+from steatosis_d2.instances.rle import encode_mask
 
 MATCH_IOU = 0.5
 # Of each image; the data set's are their mean and standard deviation over images.
@@ -81,6 +83,19 @@ class Evaluation:
     images: list[ImageMeasurement]
     ap: CocoAP
     score_threshold: float
+
+
+def list_metrics():
+    """
+    Names of all figures that an evaluation may give, as ``metrics.json`` and TensorBoard have them.
+
+    Returns:
+        list[str]: ``group/name``.
+    """
+    one_px = encode_mask(np.ones((1, 1), bool))
+    pair = ImagePair("", 1, 1, [one_px], [], [one_px], np.ones(1), mpp=1.0)
+    groups = evaluate_pairs([pair]).metrics
+    return [f"{group}/{name}" for group, figures in groups.items() for name in figures]
 
 
 def evaluate_pairs(pairs, *, score_threshold=0.0):

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
+from steatosis_d2.data.coco import category_names, take_category
 from steatosis_d2.errors import InputError
 from steatosis_d2.instances.rle import as_sound_rle
 
@@ -48,7 +49,7 @@ def pair_images(truth, predictions, *, truth_name, predictions_name):
     (``a/1.png`` and ``b/1.png``) must the folders agree as well.
 
     A truth with ``iscrowd`` or ``ignore`` set is a region to ignore. A prediction without a
-    score counts as certain (1). Categories are not told apart.
+    score counts as certain (1). Categories are not told apart: see :func:`split_by_category`.
 
     Args:
         truth (dict): content of a COCO file, as :func:`~steatosis_d2.data.coco.read_coco` gives.
@@ -80,6 +81,62 @@ def pair_images(truth, predictions, *, truth_name, predictions_name):
         )
         for key, image in truth_images.items()
     ]
+
+
+def split_by_category(truth, predictions, *, truth_name, predictions_name, category=None):
+    """
+    Two COCO files as pairs of contents, one a category; ids do not count, names do.
+
+    Args:
+        truth, predictions (dict): contents of COCO files, from
+            :func:`~steatosis_d2.data.coco.read_coco`.
+        truth_name, predictions_name (str or Path): what errors call them.
+        category (str or None): the only one that is wanted.
+
+    Returns:
+        dict: name (str) -> (truths, predictions). Where both files have but one category, or none,
+        it is the one pair, whatever it is called.
+
+    Raises:
+        InputError: a prediction's category is not known, or nobody outlined the one that is wanted.
+    """
+    names = category_names(truth)
+    used = {names.get(one.get("category_id")) for one in truth["annotations"]} - {None}
+    predicted = category_names(predictions) or names
+    _check_known(predictions, predicted, predictions_name)
+    found = {predicted.get(one.get("category_id")) for one in predictions["annotations"]} - {None}
+    if category is None and len(names) <= 1 and len(set(predicted.values())) <= 1:
+        return {next(iter(names.values()), ""): (truth, predictions)}
+    if category is not None and category not in names.values():
+        raise InputError(
+            f"'{truth_name}' has no category '{category}'; it has "
+            f"{', '.join(sorted(names.values())) or 'none'}."
+        )
+    strange = sorted(found - set(names.values()))
+    if strange and category is None:
+        raise InputError(
+            f"'{predictions_name}' has predictions of the category '{strange[0]}', which is not "
+            f"among those of '{truth_name}': {', '.join(sorted(names.values()))}. Choose one that "
+            "both have with --category."
+        )
+    wanted = [category] if category else sorted(used | found)
+    predictions = predictions | {
+        "categories": [{"id": number, "name": name} for number, name in predicted.items()]
+    }
+    return {name: (take_category(truth, name), take_category(predictions, name)) for name in wanted}
+
+
+def _check_known(predictions, categories, name):
+    """Every prediction is of a category that its file lists, if it lists any."""
+    if not categories:
+        return
+    for one in predictions["annotations"]:
+        number = one.get("category_id")
+        if number not in categories and (number is not None or len(categories) > 1):
+            raise InputError(
+                f"'{name}': annotation {one['id']} has the category {number!r}, which is not among "
+                f"{sorted(categories)}. Write the file again with its 'categories'."
+            )
 
 
 def _by_name(truth_images, predicted_images, names):

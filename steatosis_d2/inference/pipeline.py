@@ -15,9 +15,11 @@ import pickle
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from steatosis_d2.errors import InputError
+from steatosis_d2.files import printable
 from steatosis_d2.inference.memory import release_freed_memory
 from steatosis_d2.inference.merge import BorderMerger
 from steatosis_d2.inference.plan import plan_slide
@@ -71,12 +73,15 @@ class ModelFacts:
         batch_size (int): tiles that it takes together.
         description (dict): from its ``describe()``.
         assumed_mpp (float or None): um/px that it takes images of unknown pixel size to have.
+        input_scale (callable or None): um/px of a slide -> px of the network's input for one of
+            its px.
     """
 
     category: str
     batch_size: int
     description: dict
     assumed_mpp: float | None = None
+    input_scale: Callable | None = None
 
 
 @dataclass
@@ -110,8 +115,13 @@ def describe_model(make_model):
     """
     with _model_in_use:
         model = load_cached(make_model)
-        assumed_mpp = getattr(model, "assumed_mpp", None)
-        return ModelFacts(model.category, model.batch_size, model.describe(), assumed_mpp)
+        return ModelFacts(
+            model.category,
+            model.batch_size,
+            model.describe(),
+            assumed_mpp=getattr(model, "assumed_mpp", None),
+            input_scale=getattr(model, "input_scale", None),
+        )
 
 
 # The last one only: a network can fill the memory of its device.
@@ -165,7 +175,7 @@ def segment_in_memory(slide, *, make_model, tiling):
     """
     facts = describe_model(make_model)
     warn_of_scale(slide, facts.assumed_mpp)
-    plan = plan_slide(slide, tiling)
+    plan = plan_slide(slide, tiling, input_scale=facts.input_scale)
     merger = BorderMerger(plan.tiles, width=slide.width, height=slide.height)
     found: list[Instance] = []
     for tiles in plan.split(facts.batch_size):
@@ -234,8 +244,9 @@ def note_fault(item, faults):
     try:
         yield
     except (InputError, OSError) as error:
-        logger.error("%s", error)
-        faults[item.file_name] = str(error)
+        message = str(error).replace(str(item.path), printable(str(item.path)))
+        logger.error("%s", message)
+        faults[item.file_name] = message
 
 
 def time_tile(plan, *, make_model, batch_size, executor):
@@ -284,12 +295,14 @@ def _list_tasks(items, begin, faults, progress):
 def _begin(item, *, tiling, folder, facts, check):
     """The slide's work, as far as an earlier run left it; None if that finished it."""
     with contextlib.ExitStack() as stack:
-        slide = stack.enter_context(open_with_pixel_size(item.path, mpp=tiling.mpp))
+        slide = stack.enter_context(
+            open_with_pixel_size(item.path, mpp=tiling.mpp, page=tiling.page)
+        )
         check(slide)
         if is_finished(item, slide, folder=folder / item.name):
             return None
         warn_of_scale(slide, facts.assumed_mpp)
-        plan = plan_slide(slide, tiling)
+        plan = plan_slide(slide, tiling, regions=item.regions, input_scale=facts.input_scale)
         run = SlideRun(item, plan, folder=folder / item.name, batch_size=facts.batch_size)
         stack.pop_all()  # from here on the run closes the slide
         return run

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import shapely
 
-from steatosis_d2.inference.tiles import Tile, plan_tiles
+from steatosis_d2.errors import InputError
+from steatosis_d2.files import shorten
+from steatosis_d2.inference.tiles import MIN_OVERLAP_PX, Tile, plan_tiles
 from steatosis_d2.slides.pyramid import Slide
 from steatosis_d2.slides.tissue import TissueMask, find_tissue
 
 TILE_PX = 1024
 # A droplet of 60 um, which few exceed, is 120 px wide at 20x; at 40x one of 32 um is 128 px.
 OVERLAP_PX = 128
+# Longest side of a tile as the network sees it: 17 megapixels, of some 8 GB.
+MAX_INPUT_PX = 4096
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,20 @@ class SlideInput:
         path (Path): the file.
         file_name (str): what tables and COCO files call it, relative to the image folder.
         name (str): what its output files begin with, unique in the run.
+        regions (shapely geometry or None): where to look, in px of level 0.
     """
 
     path: Path
     file_name: str
     name: str
+    regions: shapely.Geometry | None = None
+
+    @property
+    def regions_sha256(self):
+        """A fingerprint of the regions (str), None without any."""
+        if self.regions is None:
+            return None
+        return hashlib.sha256(shapely.to_wkb(self.regions)).hexdigest()
 
 
 def name_inputs(files):
@@ -48,15 +61,15 @@ def name_inputs(files):
         >>> [item.name for item in name_inputs(files)]
         ['a.svs', 'a.png', 'c']
     """
-    sharing = Counter(Path(file_name).stem for file_name in files)
-    sharing.update(file_name.replace("/", "_") for file_name in files)
+    stems = {file_name: shorten(Path(file_name).stem) for file_name in files}
+    whole = {file_name: shorten(file_name.replace("/", "_")) for file_name in files}
+    # Some file systems do not tell upper from lower case.
+    sharing = Counter(name.casefold() for name in (*stems.values(), *whole.values()))
     return [
         SlideInput(
             path,
             file_name,
-            name=stem
-            if sharing[stem := Path(file_name).stem] == 1
-            else file_name.replace("/", "_"),
+            name=stem if sharing[(stem := stems[file_name]).casefold()] == 1 else whole[file_name],
         )
         for file_name, path in files.items()
     ]
@@ -72,27 +85,21 @@ class Tiling:
             is estimated where they state none.
         tile_px (int): longest side of a tile, in px of level 0.
         overlap_px (int): least that neighbouring tiles share.
-        regions (shapely geometry or None): where to look, in px of level 0.
+        page (int or None): which page of a TIFF of several pictures, from 1.
     """
 
     mpp: float | str | None = None
     tile_px: int = TILE_PX
     overlap_px: int = OVERLAP_PX
-    regions: shapely.Geometry | None = None
+    page: int | None = None
 
     def describe(self):
-        """
-        The settings as JSON values.
-
-        Returns:
-            dict: the regions are named by a fingerprint.
-        """
-        wkb = b"" if self.regions is None else shapely.to_wkb(self.regions)
+        """The settings (dict), as JSON values."""
         return {
             "mpp": self.mpp,
             "tile_px": self.tile_px,
             "overlap_px": self.overlap_px,
-            "regions_sha256": hashlib.sha256(wkb).hexdigest() if wkb else None,
+            "page": self.page,
         }
 
 
@@ -146,28 +153,39 @@ class SlidePlan:
         return self.regions is None or bool(shapely.contains_xy(self.regions, x, y))
 
 
-def plan_slide(slide, tiling):
+def plan_slide(slide, tiling, *, regions=None, input_scale=None):
     """
     Find the tissue of a slide, and cut it into tiles.
 
     Args:
         slide (Slide): open.
         tiling (Tiling): how.
+        regions (shapely geometry or None): where to look, in px of level 0.
+        input_scale (callable or None): um/px of a slide -> px of the network's input for one of
+            its px. Where it enlarges much, tiles are smaller, so that they fit the memory.
 
     Returns:
         SlidePlan: with the tiles that show tissue.
 
     Raises:
-        InputError: the file is damaged, or the regions miss the slide.
+        InputError: the file is damaged, the regions miss the slide, or it would have to be
+            enlarged beyond all measure.
     """
     tissue = find_tissue(slide)
-    if tiling.regions is not None:
-        tissue = tissue.restrict_to(tiling.regions)
+    if regions is not None:
+        tissue = tissue.restrict_to(regions)
+    scale = 1.0 if input_scale is None else input_scale(slide.mpp)
+    tile_px = min(tiling.tile_px, int(MAX_INPUT_PX / scale))
+    if tile_px < 2 * MIN_OVERLAP_PX:
+        raise InputError(
+            f"slide '{slide.path}' would be enlarged {scale:.3g} times for the network; expected "
+            f"{MAX_INPUT_PX // (2 * MIN_OVERLAP_PX)} times at most. Check its pixel size (--mpp)."
+        )
     tiles = plan_tiles(
         slide.width,
         slide.height,
-        tile_px=tiling.tile_px,
-        overlap_px=tiling.overlap_px,
+        tile_px=tile_px,
+        overlap_px=min(tiling.overlap_px, tile_px // 2),
         tissue=tissue,
     )
-    return SlidePlan(slide, tissue, tiles, tiling.regions)
+    return SlidePlan(slide, tissue, tiles, regions)

@@ -1,5 +1,6 @@
 """Mask R-CNN as a model that takes tiles and gives instances."""
 
+import functools
 import hashlib
 import itertools
 import logging
@@ -14,6 +15,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.utils.file_io import PathManager
 
 from steatosis_d2 import __version__
+from steatosis_d2.data.input_scale import input_scale
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.memory import keep_freed_memory, release_freed_memory
@@ -38,6 +40,8 @@ class MaskRCNNPredictor:
         category (str): what it finds, ``droplet`` or ``nucleus``.
         score_threshold (float): lowest score that is kept.
         assumed_mpp (float or None): um/px that images of unknown pixel size are taken to have.
+        input_scale (callable): um/px of an image, or None -> px of the network's input for one
+            of its px.
         weights (str): where its weights are from.
     """
 
@@ -65,6 +69,9 @@ class MaskRCNNPredictor:
         self.score_threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
         self.category = cfg.MODEL.CATEGORY
         self.assumed_mpp = cfg.TEST.MPP or cfg.INPUT.MPP * cfg.INPUT.SCALE or None
+        self.input_scale = functools.partial(
+            input_scale, scale=cfg.INPUT.SCALE, network_mpp=cfg.INPUT.MPP
+        )
         self._detections_per_tile = cfg.TEST.DETECTIONS_PER_IMAGE
         self._has_warned = False
         self._n_calls = 0

@@ -35,6 +35,7 @@ class SlideResult:
         """
         self.file_name, self.name, self.path = item.file_name, item.name, item.path
         self.folder = folder
+        self._regions = item.regions
         self._run, self._scratch = run, scratch
 
     def __repr__(self):
@@ -87,10 +88,11 @@ class SlideResult:
 
     @contextlib.contextmanager
     def _open(self):
-        with open_with_pixel_size(self.path, mpp=self._run.tiling.mpp) as slide:
+        tiling = self._run.tiling
+        with open_with_pixel_size(self.path, mpp=tiling.mpp, page=tiling.page) as slide:
             yield SegmentedSlide(
                 slide=slide,
-                tissue=plan_slide(slide, self._run.tiling).tissue,
+                tissue=plan_slide(slide, tiling, regions=self._regions).tissue,
                 model=self._run.facts.description,
                 category=self._run.facts.category,
                 parameters=self._run.parameters,

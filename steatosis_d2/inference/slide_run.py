@@ -87,7 +87,7 @@ class SlideRun:
         self.batches = plan.split(batch_size)
         self.n_finished = 0
         folder.mkdir(parents=True, exist_ok=True)
-        check_settings(folder / SETTINGS, identify(plan.slide), owner=item.path)
+        check_settings(folder / SETTINGS, identify(item, plan.slide), owner=item.path)
         (folder / INSTANCES).unlink(missing_ok=True)
         self._journal = Journal(folder / JOURNAL)
         self._instances = Journal(folder / INSTANCES)
@@ -180,7 +180,7 @@ def is_finished(item, slide, *, folder):
     """
     if not (folder / DONE).exists():
         return False
-    check_settings(folder / SETTINGS, identify(slide), owner=item.path)
+    check_settings(folder / SETTINGS, identify(item, slide), owner=item.path)
     return True
 
 
@@ -208,11 +208,12 @@ def check_settings(path, settings, *, owner):
         )
 
 
-def identify(slide):
+def identify(item, slide):
     """
     What tells a slide from another one of the same name.
 
     Args:
+        item (SlideInput): which one.
         slide (Slide): open.
 
     Returns:
@@ -230,6 +231,7 @@ def identify(slide):
         "width_px": slide.width,
         "height_px": slide.height,
         "mpp": slide.mpp,
+        "regions_sha256": item.regions_sha256,
     }
 
 

@@ -123,6 +123,36 @@ def read_number(feature):
     return int(match[1], 16) if match else None
 
 
+def class_name(properties):
+    """
+    What QuPath calls the class of an object.
+
+    Args:
+        properties (dict): of a :class:`Feature`.
+
+    Returns:
+        str: empty without a class; QuPath 0.4 and later may give a list of names.
+    """
+    classification = properties.get("classification") or {}
+    if not isinstance(classification, dict):
+        return str(classification)
+    return str(classification.get("name") or ": ".join(classification.get("names") or []))
+
+
+def is_ignored_class(name):
+    """
+    Whether QuPath takes a class for what is not to be looked at.
+
+    Args:
+        name (str): from :func:`class_name`.
+
+    Returns:
+        bool: True for ``Ignore*`` and what is derived from it.
+    """
+    first = name.split(":")[0].strip().casefold()
+    return first.startswith("ignore") and first.endswith("*")
+
+
 def _open_text(path):
     if path.suffix == ".gz":
         return open_gzip_text(path)

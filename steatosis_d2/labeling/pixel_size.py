@@ -33,7 +33,7 @@ _MAX_WINDOWS = 9
 _THUMBNAIL_PX = 1024
 
 
-def open_with_pixel_size(path, *, mpp):
+def open_with_pixel_size(path, *, mpp, page=None):
     """
     Open a slide or an image whose pixel size may have to be estimated.
 
@@ -42,6 +42,7 @@ def open_with_pixel_size(path, *, mpp):
         mpp (float, "estimate" or None): as for :func:`~steatosis_d2.slides.slide.open_slide`;
             ``"estimate"`` takes the size from the nuclei if the file does not state it, and says
             so in the log.
+        page (int or None): as for ``open_slide``.
 
     Returns:
         Slide: open; its ``mpp_source`` tells where the pixel size comes from. Glass without tissue
@@ -51,8 +52,8 @@ def open_with_pixel_size(path, *, mpp):
         InputError: as ``open_slide``; or there is tissue with too few nuclei to tell.
     """
     if mpp != ESTIMATE:
-        return open_slide(path, mpp=mpp)
-    slide = open_slide(path)
+        return open_slide(path, mpp=mpp, page=page)
+    slide = open_slide(path, page=page)
     if slide.mpp is not None:
         return slide
     slide.mpp, n_nuclei = estimate_slide_mpp(slide)

@@ -1,6 +1,7 @@
 """What a table of instances says of its slide: one row of ``summary.csv``."""
 
 import csv
+import logging
 from collections import Counter
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from steatosis_d2.data.coco import DROPLET, NUCLEUS
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.measurement.filters import select_kept
 from steatosis_d2.measurement.morphology import measure_instances, measure_nearest
+
+logger = logging.getLogger(__name__)
 
 # The disk of 100 um2, from which on Marti-Aguado et al. call a droplet large (European Radiology
 # 2025, doi:10.1007/s00330-025-11919-0). Pathologists' own criterion, a droplet that fills more
@@ -71,6 +74,14 @@ def summarise(
     mm2 = None if mpp is None else (mpp / 1000) ** 2
     covered_px = float(area_px.sum())
     percent = _ratio(100 * covered_px, tissue_area_px)
+    if percent is not None and percent > 100:
+        logger.warning(
+            "'%s': what is counted covers %.0f%% of the tissue that was looked at, since the "
+            "regions are hardly larger; 100%% is reported.",
+            file_name,
+            percent,
+        )
+        percent = 100.0
     reasons = Counter(table["dropped_by"][table["dropped_by"] != ""])
     row = {
         "file": file_name,

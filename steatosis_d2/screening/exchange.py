@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from steatosis_d2.errors import InputError
 from steatosis_d2.instances.geojson import (
+    class_name,
     detection_feature,
     open_feature_collection,
     read_features,
@@ -66,7 +67,7 @@ def write_labels(path, labels, *, category, object_type):
     Args:
         path (str or Path): the file to write.
         labels (list[Label]): of one image; rejected ones get the class ``rejected``.
-        category (str): class of the others.
+        category (str): class of the others that state none of their own.
         object_type (str): ``detection`` or ``annotation``.
     """
     instances = [label.as_instance() for label in labels]
@@ -76,7 +77,7 @@ def write_labels(path, labels, *, category, object_type):
             feature = detection_feature(
                 polygons,
                 number=label.id,
-                category=REJECTED if is_rejected else category,
+                category=REJECTED if is_rejected else label.category or category,
                 color_rgb=DROPPED_RGB if is_rejected else PREDICTED_RGB,
                 measurements={} if label.score is None else {"score": label.score},
                 object_type=object_type,
@@ -126,20 +127,21 @@ def find_files(label_file, folder):
     return found, faults
 
 
-def import_labels(path, labels, image, *, category, first_free_id, accept_untouched=False):
+def import_labels(path, labels, image, *, categories, first_free_id, accept_untouched=False):
     """
     Read back what QuPath saved of an image.
 
     Objects are known by the id that they were written with, wherever in the file they are, and
     else by their pixels. An object that encloses the same pixels as its label leaves it as it
-    was; any other outline is taken pixel by pixel. New objects without a class are labels;
-    those of a class that is neither ``category`` nor ``rejected`` (a region, say) are left out.
+    was; any other outline is taken pixel by pixel. New objects without a class are labels of the
+    first category; those of a class that is no category and not ``rejected`` (a region, say) are
+    left out.
 
     Args:
         path (str or Path): GeoJSON, gzipped or not, in px of the image.
         labels (list[Label]): those that were written for it.
         image (dict): its COCO record.
-        category (str): class of what is labelled.
+        categories (collection[str]): classes of what is labelled.
         first_free_id (int): for the first label that was added.
         accept_untouched (bool): take labels that QuPath leaves as they were for accepted.
 
@@ -150,10 +152,15 @@ def import_labels(path, labels, image, *, category, first_free_id, accept_untouc
         InputError: the file is missing or no GeoJSON.
     """
     size = {"height": image["height"], "width": image["width"]}
-    objects, remarks = _read_objects(path, category, size)
+    objects, remarks = _read_objects(path, categories, size)
     claimed, rest = _claim(labels, objects)
     compared = [
-        _compare(label, claimed.get(label.id), accept_untouched=accept_untouched)
+        _compare(
+            label,
+            claimed.get(label.id),
+            accept_untouched=accept_untouched,
+            first_category=next(iter(categories)),
+        )
         for label in labels
     ]
     remarks += [
@@ -163,7 +170,12 @@ def import_labels(path, labels, image, *, category, first_free_id, accept_untouc
     ]
     new = [drawn for drawn in rest if not drawn.other_class]
     added = [
-        Label(number, drawn.rle, screening=REJECTED if drawn.is_rejected else ACCEPTED)
+        Label(
+            number,
+            drawn.rle,
+            screening=REJECTED if drawn.is_rejected else ACCEPTED,
+            category=drawn.category,
+        )
         for number, drawn in enumerate(new, first_free_id)
     ]
     changes = Counter(change for _, change in compared)
@@ -181,6 +193,7 @@ class _Drawn:
         label_id (int or None): the label it was written for.
         rle (dict): the pixels it encloses.
         is_rejected (bool): whether it is none of what is labelled.
+        category (str): what it is; empty where it has no class.
         other_class (str): its class, where that is not one of ours; else empty.
     """
 
@@ -188,12 +201,14 @@ class _Drawn:
     label_id: int | None
     rle: dict
     is_rejected: bool
+    category: str
     other_class: str
 
 
-def _read_objects(path, category, size):
+def _read_objects(path, categories, size):
     """The objects that enclose pixels (list[_Drawn]), and remarks on the others and mended ones."""
     objects, remarks = [], []
+    ours = {"": ""} | {category.casefold(): category for category in categories}
     for number, feature in enumerate(read_features(path), 1):
         name = f"object number {number}"
         rle = encode_geometry(feature.geometry, **size)
@@ -202,26 +217,21 @@ def _read_objects(path, category, size):
             continue
         if feature.is_mended:
             remarks.append(f"{name} crossed itself; mended")
-        class_name = _class_name(feature.properties)
-        is_ours = class_name.casefold() in (category.casefold(), "")
+        name_of_class = class_name(feature.properties)
+        is_ours = name_of_class.casefold() in ours
         objects.append(
             _Drawn(
                 name=name,
                 label_id=read_number(feature),
                 rle=rle,
                 is_rejected=not is_ours,
-                other_class="" if is_ours or class_name.casefold() == REJECTED else class_name,
+                category=ours.get(name_of_class.casefold(), ""),
+                other_class=""
+                if is_ours or name_of_class.casefold() == REJECTED
+                else name_of_class,
             )
         )
     return objects, remarks
-
-
-def _class_name(properties):
-    """QuPath's class; 0.4 and later may give a list of names, and nothing means no class."""
-    classification = properties.get("classification") or {}
-    if not isinstance(classification, dict):
-        return str(classification)
-    return str(classification.get("name") or ": ".join(classification.get("names") or []))
 
 
 def _claim(labels, objects):
@@ -251,14 +261,15 @@ def _by_pixels(label_id, rle):
     return rle["counts"]
 
 
-def _compare(label, drawn, *, accept_untouched):
+def _compare(label, drawn, *, accept_untouched, first_category):
     """A label after QuPath, and what happened to it."""
     was_rejected = label.screening == REJECTED
     if drawn is None or drawn.is_rejected:
         change = "deleted" if drawn is None else "rejected"
         return replace(label, screening=REJECTED), "unchanged" if was_rejected else change
-    if drawn.rle["counts"] != label.rle["counts"]:
-        return replace(label, rle=drawn.rle, screening=ACCEPTED), "edited"
+    was, category = (one.category or first_category for one in (label, drawn))
+    if drawn.rle["counts"] != label.rle["counts"] or category != was:
+        return replace(label, rle=drawn.rle, screening=ACCEPTED, category=category), "edited"
     if was_rejected:
         return replace(label, screening=ACCEPTED), "restored"
     screening = ACCEPTED if accept_untouched else label.screening

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from steatosis_d2.data.coco import DROPLET, read_coco
+from steatosis_d2.data.coco import DROPLET, category_names, read_coco
 from steatosis_d2.data.images import IMAGE_SUFFIXES
 from steatosis_d2.errors import InputError
 from steatosis_d2.instances.instance import Instance
@@ -35,12 +35,14 @@ class Label:
         rle (dict): COCO RLE with ``counts`` as str; at least one pixel.
         score (float or None): confidence in 0..1; None where a person drew it.
         screening (str): one of :data:`VERDICTS`.
+        category (str): what it is; empty for what its file calls first.
     """
 
     id: int
     rle: dict
     score: float | None = None
     screening: str = UNREVIEWED
+    category: str = ""
 
     def as_instance(self):
         """The label as an Instance; one that a person drew counts as certain."""
@@ -59,7 +61,7 @@ class LabelFile:
         images (dict): image id (int) -> COCO record.
         labels (dict): image id (int) -> its labels (list[Label]).
         regions (list[dict]): annotations of areas to ignore that are no labels.
-        category (str): what is labelled, ``droplet`` or ``nucleus``.
+        categories (dict): name of what is labelled -> its id in the file, the first first.
         info (dict): the file's own ``info``.
     """
 
@@ -68,8 +70,13 @@ class LabelFile:
     images: dict[int, dict]
     labels: dict[int, list[Label]]
     regions: list[dict]
-    category: str
+    categories: dict[str, int]
     info: dict
+
+    @property
+    def category(self):
+        """What is labelled (str): the first, where there are several."""
+        return next(iter(self.categories))
 
     @property
     def highest_id(self):
@@ -106,24 +113,24 @@ def read_labels(path):
             regions.append(annotation)
         else:
             of_image[annotation["image_id"]].append(annotation)
+    names = category_names(content) or {1: DROPLET}
     labels = {
         image_id: [
             label
             for first in range(0, len(annotations), _CHECKED_AT_ONCE)
             for label in _as_labels(
-                annotations[first : first + _CHECKED_AT_ONCE], images[image_id], path
+                annotations[first : first + _CHECKED_AT_ONCE], images[image_id], names, path
             )
         ]
         for image_id, annotations in of_image.items()
     }
-    categories = content.get("categories") or [{"name": DROPLET}]
     return LabelFile(
         path=path,
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         images=images,
         labels=labels,
         regions=regions,
-        category=categories[0]["name"],
+        categories={name: number for number, name in names.items()},
         info=content.get("info") or {},
     )
 
@@ -200,7 +207,7 @@ def check_size(path, size, image):
         )
 
 
-def _as_labels(annotations, image, path):
+def _as_labels(annotations, image, names, path):
     """Labels of some annotations of an image; those without pixels are left out."""
     size = {"height": image["height"], "width": image["width"]}
     masks = [annotation.get("segmentation") for annotation in annotations]
@@ -219,6 +226,7 @@ def _as_labels(annotations, image, path):
                 rle=rle,
                 score=_check_score(annotation.get("score")),
                 screening=_check_screening(annotation.get("screening", UNREVIEWED)),
+                category=names.get(annotation.get("category_id"), ""),
             )
         if is_label:
             yield label

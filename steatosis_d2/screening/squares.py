@@ -47,7 +47,14 @@ def cut_slides(content, label_file, paths, folder):
         if is_slide(path, record):
             labels = [*label_file.labels[image_id], *_areas_to_ignore(label_file, image_id)]
             name = "_".join(names[image_id].parts)
-            tiles = _cut_slide(path, record, labels, name=name, folder=folder)
+            tiles = _cut_slide(
+                path,
+                record,
+                labels,
+                name=name,
+                folder=folder,
+                categories=label_file.categories,
+            )
         else:
             _copy_file(path, folder / record["file_name"])
             tiles = [(record, annotations_of.get(image_id, []))]
@@ -79,7 +86,7 @@ def _copy_file(path, target):
         shutil.copyfile(path, temporary)
 
 
-def _cut_slide(path, record, labels, *, name, folder):
+def _cut_slide(path, record, labels, *, name, folder, categories):
     """COCO record and annotations of each tile that is cut from a slide."""
     labels_by_id = {label.id: label for label in labels}
     places = Places.of(labels, mpp=record.get("mpp"))
@@ -99,7 +106,7 @@ def _cut_slide(path, record, labels, *, name, folder):
             tile = image_record(0, file_name, mpp=record.get("mpp"), **size)
             yield (
                 tile | {"case": str(record.get("case", name)), "source": source},
-                [_as_annotation(label, rle) for label, rle in cut if rle is not None],
+                [_as_annotation(label, rle, categories) for label, rle in cut if rle is not None],
             )
 
 
@@ -129,7 +136,8 @@ def _cut_mask(rle, left, top, *, height, width):
     )
 
 
-def _as_annotation(label, rle):
+def _as_annotation(label, rle, categories):
     record = annotation_record(label.id, 0, rle, score=label.score)
+    record["category_id"] = categories.get(label.category, next(iter(categories.values())))
     record["iscrowd"] = int(label.screening != ACCEPTED)
     return record | ({"screening": label.screening} if label.screening else {})

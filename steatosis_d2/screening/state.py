@@ -135,12 +135,14 @@ def apply_decisions(labels, decisions):
             continue
         state.effective.append(decision)
         value = JUDGEMENTS.get(decision.action, EDITED)
+        edited = [state.labels[label_id] for label_id in decision.label_ids]
+        category = edited[0].category if edited else ""
         for label_id in decision.label_ids:
             _note(state, label_id, decision, value)
             if value == EDITED:
                 del state.labels[label_id]
         for label in decision.added:
-            state.labels[label.id] = label
+            state.labels[label.id] = replace(label, category=category)
             _note(state, label.id, decision, ACCEPTED)
     return state
 

@@ -10,7 +10,7 @@ IGNORE = "ignore"
 KEEP = "keep"
 
 
-def as_annotations(labels, image_id, *, rejected=IGNORE, unreviewed=KEEP):
+def as_annotations(labels, image_id, *, categories, rejected=IGNORE, unreviewed=KEEP):
     """
     COCO annotations of an image's screened labels; ``screening`` tells them apart.
 
@@ -21,6 +21,7 @@ def as_annotations(labels, image_id, *, rejected=IGNORE, unreviewed=KEEP):
     Args:
         labels (list[Label]): of one image.
         image_id (int): of the image.
+        categories (dict): name -> id, the first for labels of no category of their own.
         rejected (str): ``ignore`` makes areas to ignore of rejected labels, ``drop`` leaves them
             out.
         unreviewed (str): ``keep`` trains on labels that nobody has judged, ``ignore`` and ``drop``
@@ -34,6 +35,7 @@ def as_annotations(labels, image_id, *, rejected=IGNORE, unreviewed=KEEP):
         if treatment[label.screening] != DROP:
             record = annotation_record(label.id, image_id, label.rle, score=label.score)
             yield record | {
+                "category_id": categories.get(label.category, next(iter(categories.values()))),
                 "iscrowd": int(treatment[label.screening] == IGNORE),
                 "screening": label.screening,
             }
@@ -58,14 +60,18 @@ def write_screened(path, label_file, labels, *, rejected=IGNORE, unreviewed=KEEP
         annotation
         for image_id, of_image in labels.items()
         for annotation in as_annotations(
-            of_image, image_id, rejected=rejected, unreviewed=unreviewed
+            of_image,
+            image_id,
+            categories=label_file.categories,
+            rejected=rejected,
+            unreviewed=unreviewed,
         )
     ]
     write_coco(
         path,
         list(label_file.images.values()),
         annotations + label_file.regions,
-        category=label_file.category,
+        category=[{"id": number, "name": name} for name, number in label_file.categories.items()],
         info=label_file.info | {"screening": dict(counts)},
     )
     return counts

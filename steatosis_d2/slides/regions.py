@@ -1,14 +1,24 @@
 """Regions of interest, drawn in QuPath."""
 
+from pathlib import Path
+
 import shapely
 
 from steatosis_d2.errors import InputError
-from steatosis_d2.instances.geojson import read_features
+from steatosis_d2.instances.geojson import class_name, is_ignored_class, read_features
+
+_FOUND = ("detection", "cell", "tile")
+# No slide is larger.
+_WHOLE_SLIDE = shapely.box(0, 0, 1e7, 1e7)
 
 
 def read_regions(path):
     """
     Read the regions of a GeoJSON file as one geometry.
+
+    As in QuPath, what has a class that begins with ``Ignore`` and ends in ``*`` is taken away, from
+    the other regions or, where there are none, from the whole slide. Detections and cells are no
+    regions, unless the file has nothing else.
 
     Args:
         path (str or Path): GeoJSON, gzipped or not, in px of the slide's full resolution; outlines
@@ -20,12 +30,66 @@ def read_regions(path):
     Raises:
         InputError: the file is missing, is no GeoJSON, or encloses no area.
     """
-    geometries = [feature.geometry for feature in read_features(path)]
-    parts = shapely.get_parts(shapely.get_parts(geometries))  # of collections, then of these
-    union = shapely.union_all(parts[shapely.get_dimensions(parts) == 2])
-    if union.area == 0:
+    features = read_features(path)
+    drawn = [one for one in features if one.properties.get("objectType") not in _FOUND] or features
+    ignored = [is_ignored_class(class_name(one.properties)) for one in drawn]
+    wanted, unwanted = (
+        _unite([one.geometry for one, skip in zip(drawn, ignored, strict=True) if skip == state])
+        for state in (False, True)
+    )
+    if wanted.area == 0 and unwanted.area > 0:
+        wanted = _WHOLE_SLIDE
+    regions = wanted.difference(unwanted)
+    if regions.area == 0:
         raise InputError(
-            f"'{path}' encloses no area in its {len(geometries)} objects; expected polygons. Draw "
+            f"'{path}' encloses no area in its {len(features)} objects; expected polygons. Draw "
             "regions in QuPath and export them as GeoJSON."
         )
-    return union
+    return regions
+
+
+def find_regions(roi, items):
+    """
+    The regions of each input of a run.
+
+    Args:
+        roi (str, Path, shapely geometry or None): a GeoJSON file or a geometry, for one input; a
+            folder with ``<name>.geojson`` for each, gzipped (``.geojson.gz``) or not; None for all
+            of everything.
+        items (list[SlideInput]): the inputs.
+
+    Returns:
+        list[shapely geometry or None]: of each input.
+
+    Raises:
+        InputError: a file is missing or no GeoJSON, or one is given for several inputs: regions
+            are in px of one slide.
+    """
+    if roi is None:
+        return [None] * len(items)
+    if not isinstance(roi, shapely.Geometry) and Path(roi).is_dir():
+        return [read_regions(_find_file(Path(roi), item)) for item in items]
+    if len(items) > 1:
+        raise InputError(
+            f"one file of regions was given for {len(items)} inputs, and regions are in px of one "
+            f"slide. Give a folder that holds {items[0].name}.geojson and so on for each."
+        )
+    return [roi if isinstance(roi, shapely.Geometry) else read_regions(roi)]
+
+
+def _find_file(folder, item):
+    names = dict.fromkeys((item.name, Path(item.file_name).stem, item.file_name))
+    for name in names:
+        for suffix in (".geojson", ".geojson.gz"):
+            if (folder / f"{name}{suffix}").is_file():
+                return folder / f"{name}{suffix}"
+    raise InputError(
+        f"'{folder}' has no regions of '{item.file_name}'; expected {item.name}.geojson. Export "
+        "them from QuPath, or leave this input out."
+    )
+
+
+def _unite(geometries):
+    """Union of what has an area; of collections, their parts."""
+    parts = shapely.get_parts(shapely.get_parts(geometries))
+    return shapely.union_all(parts[shapely.get_dimensions(parts) == 2])

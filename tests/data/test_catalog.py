@@ -51,7 +51,8 @@ def test_pixel_size_and_group_reach_the_record(disks):
 
 @pytest.mark.parametrize("mpp", [0, -0.25, "0.25"])
 def test_pixel_size_that_is_no_length_is_an_error(mpp, disks):
-    with pytest.raises(InputError, match=r"image 'tile_1.png' the pixel size .*; expected 'mpp'"):
+    message = r"image 'tile_1.png' has the pixel size .*; expected um/px"
+    with pytest.raises(InputError, match=message):
         load(describe_first_image(disks, mpp=mpp))
 
 
@@ -95,7 +96,7 @@ def test_annotation_of_an_unknown_image_is_an_error(disks):
         load(f"coco:{path}:{disks}/images")
 
 
-@pytest.mark.parametrize("category", [7, None])
+@pytest.mark.parametrize("category", [7, "7"])
 def test_annotation_of_an_unknown_category_is_named(disks, category):
     content = json.loads((disks / "annotations.json").read_text())
     content["annotations"][1]["category_id"] = category

@@ -214,12 +214,18 @@ def test_divergence_stops_with_iteration_images_and_checkpoint(spoilt, what, mak
 
 
 @pytest.fixture
-def scripted_scores(monkeypatch):
-    """Make every evaluation give the next of some figures: a function that takes them."""
+def scripted_scores(monkeypatch, tiny_training):
+    """
+    Make every evaluation give the next of some figures.
+
+    A function that takes them, and gives the options by which each iteration is evaluated.
+    """
 
     def script(*scores):
         left = list(scores)
         monkeypatch.setattr(Trainer, "test", classmethod(lambda *_: {"segm": {"AP": left.pop(0)}}))
+        test = tiny_training[tiny_training.index("DATASETS.TEST") + 1]
+        return ["TEST.EVAL_PERIOD", "1", "TEST.PICTURES", "0", "DATASETS.TEST", test]
 
     return script
 
@@ -227,8 +233,8 @@ def scripted_scores(monkeypatch):
 def test_best_weights_are_kept_and_training_stops_when_no_better(
     make_trainer, scripted_scores, tmp_path, caplog
 ):
-    scripted_scores(0.1, 0.3, 0.2, 0.3, 0.9)
-    trainer = make_trainer(*("SOLVER.MAX_ITER", "9", "TEST.EVAL_PERIOD", "1", "TEST.PATIENCE", "2"))
+    evaluate = scripted_scores(0.1, 0.3, 0.2, 0.3, 0.9)
+    trainer = make_trainer("SOLVER.MAX_ITER", "9", "TEST.PATIENCE", "2", *evaluate)
     with caplog.at_level(logging.INFO):
         trainer.train()
     best = json.loads((tmp_path / "output" / "best.json").read_text())
@@ -241,8 +247,7 @@ def test_best_weights_are_kept_and_training_stops_when_no_better(
 
 def test_resumed_run_remembers_its_best_figure(make_trainer, scripted_scores, tmp_path):
     """Detectron2's own hook forgets it, and keeps worse weights after --resume."""
-    evaluate = ["TEST.EVAL_PERIOD", "1"]
-    scripted_scores(0.5, 0.4)
+    evaluate = scripted_scores(0.5, 0.4)
     make_trainer("SOLVER.MAX_ITER", "2", *evaluate).train()
     scripted_scores(0.45)
     make_trainer("SOLVER.MAX_ITER", "3", *evaluate, resume=True).train()
@@ -253,8 +258,7 @@ def test_resumed_run_remembers_its_best_figure(make_trainer, scripted_scores, tm
 def test_new_run_in_an_old_folder_does_not_keep_the_old_best(
     make_trainer, scripted_scores, tmp_path
 ):
-    evaluate = ["TEST.EVAL_PERIOD", "1"]
-    scripted_scores(0.5)
+    evaluate = scripted_scores(0.5)
     make_trainer("SOLVER.MAX_ITER", "1", *evaluate).train()
     scripted_scores(0.2)
     make_trainer("SOLVER.MAX_ITER", "1", *evaluate).train()
@@ -275,13 +279,17 @@ def test_evaluation_leaves_the_network_fit_for_training(make_trainer, tiny_train
     assert all(value.dtype == before[name].dtype for name, value in network.state_dict().items())
 
 
-def test_unknown_best_metric_lists_those_there_are(make_trainer, scripted_scores):
-    scripted_scores(0.5, 0.5)
-    trainer = make_trainer(
-        *("SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "1", "TEST.BEST_METRIC", "segm/ap")
-    )
-    with pytest.raises(InputError, match=r"'segm/ap', which no evaluation has given.*segm/AP"):
-        trainer.train()
+def test_unknown_best_metric_is_refused_before_training(make_trainer, tiny_training):
+    test = tiny_training[tiny_training.index("DATASETS.TEST") + 1]
+    evaluate = ["DATASETS.TEST", test, "TEST.EVAL_PERIOD", "1"]
+    with pytest.raises(InputError, match=r"'segm/ap', which no evaluation gives.*segm/AP"):
+        make_trainer(*evaluate, "TEST.BEST_METRIC", "segm/ap")
+
+
+def test_without_test_sets_it_trains_and_keeps_the_weights(make_trainer, tmp_path):
+    """It stopped at the first evaluation, with nothing saved."""
+    make_trainer("SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "1").train()
+    assert (tmp_path / "output" / "model_final.pth").is_file()
 
 
 def test_wrong_number_of_classes_is_named_before_training(make_trainer):

@@ -50,10 +50,12 @@ def slide_path(tmp_path_factory):
     return path
 
 
-def run(paths, folder, *, make_model=ColorModel, resume=False, recorder=None, **tiling):
+def run(
+    paths, folder, *, make_model=ColorModel, resume=False, recorder=None, regions=None, **tiling
+):
     """Segment files in this process; gives what was recorded, and the faults."""
     recorder = recorder or Recorder()
-    items = [SlideInput(path, path.name, path.stem) for path in paths]
+    items = [SlideInput(path, path.name, path.stem, regions) for path in paths]
     tiling = Tiling(**{"tile_px": 256, "overlap_px": 64} | tiling)
     with open_executor() as executor:
         facts = pipeline.describe_model(make_model)

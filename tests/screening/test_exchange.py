@@ -78,7 +78,8 @@ def round_trip(tmp_path):
         content = edit(features)
         with opener(path, "wt") as file:
             json.dump({"type": "FeatureCollection", "features": content}, file)
-        return import_labels(path, labels, IMAGE, category="droplet", first_free_id=100, **options)
+        settings = {"categories": ["droplet"], "first_free_id": 100}
+        return import_labels(path, labels, IMAGE, **settings, **options)
 
     return run
 
@@ -128,7 +129,7 @@ def test_round_trip_of_any_mask_changes_no_pixel(tmp_path_factory, mask):
     image = image_record(1, "a.png", height=9, width=8)
     labels = [Label(1, encode_mask(mask))]
     write_labels(path, labels, category="droplet", object_type="detection")
-    imported = import_labels(path, labels, image, category="droplet", first_free_id=2)
+    imported = import_labels(path, labels, image, categories=["droplet"], first_free_id=2)
     assert [label.rle for label in imported.labels] == [labels[0].rle]
     assert changes(imported) == {"unchanged": 1}
 
@@ -168,7 +169,7 @@ def test_bare_list_of_features_is_read(tmp_path):
     path = tmp_path / "a.geojson"
     write_labels(path, LABELS, category="droplet", object_type="detection")
     path.write_text(json.dumps(json.loads(path.read_text())["features"]))
-    imported = import_labels(path, LABELS, IMAGE, category="droplet", first_free_id=100)
+    imported = import_labels(path, LABELS, IMAGE, categories=["droplet"], first_free_id=100)
     assert changes(imported) == {"unchanged": 3}
 
 
@@ -346,7 +347,7 @@ def label_file(tmp_path, *names):
         images=images,
         labels={number: [] for number in images},
         regions=[],
-        category="droplet",
+        categories={"droplet": 1},
         info={},
     )
 

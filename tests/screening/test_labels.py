@@ -37,7 +37,6 @@ def test_areas_to_ignore_are_no_labels(tmp_path):
         ({"score": 7}, "the score is 7; expected a number in 0..1"),
         ({"score": "high"}, "the score is 'high'"),
         ({"screening": "maybe"}, "'screening' is 'maybe'"),
-        ({"id": "a"}, "the id is 'a'; expected a whole number"),
     ],
 )
 def test_unsound_label_is_named(tmp_path, changes, message):
