@@ -39,7 +39,7 @@ def bring_to_form(content, path):
     if known:
         formed["categories"] = [
             _change(
-                category, {"id": category_ids[str(category.get("id"))], "name": _name(category)}
+                category, {"id": category_ids[_key(category.get("id"))], "name": _name(category)}
             )
             for category in known
         ]
@@ -48,7 +48,7 @@ def bring_to_form(content, path):
 
 def _number(ids, path, *, kind):
     """Whole number of each id, by its text: its own where all are such, else counted from 1."""
-    texts = [str(one) for one in ids]
+    texts = [_key(one) for one in ids]
     if len(set(texts)) < len(texts):
         first, _ = Counter(texts).most_common(1)[0]
         raise InputError(f"'{path}' has two {kind} with id {first}; ids must be unique.")
@@ -63,6 +63,12 @@ def _number_annotations(annotations, path):
     if all(one is None for one in ids):  # as some programs leave them out
         return list(range(1, len(ids) + 1))
     return list(_number(ids, path, kind="annotations").values())
+
+
+def _key(identity):
+    """An id as text, by which 1, 1.0 and "1" are the same."""
+    number = _as_int(identity)
+    return str(identity if number is None else number)
 
 
 def _as_int(value):
@@ -88,11 +94,11 @@ def _as_image(image, image_ids, path):
     if "\\" in name:
         drive, name = ntpath.splitdrive(name.replace("\\", "/"))
         name = name.rsplit("/", 1)[-1] if drive else name
-    return _change(image, {"id": image_ids[str(image["id"])], "file_name": name} | sides)
+    return _change(image, {"id": image_ids[_key(image["id"])], "file_name": name} | sides)
 
 
 def _as_annotation(annotation, number, image_ids, category_ids, path):
-    image_id = image_ids.get(str(annotation["image_id"]))
+    image_id = image_ids.get(_key(annotation["image_id"]))
     if image_id is None:
         raise InputError(
             f"'{path}': annotation {annotation.get('id')} belongs to image "
@@ -106,7 +112,7 @@ def _as_annotation(annotation, number, image_ids, category_ids, path):
         category = annotation.get("category_id")
         only = next(iter(category_ids.values())) if len(category_ids) == 1 else None
         changes["category_id"] = (
-            only if category is None else category_ids.get(str(category), category)
+            only if category is None else category_ids.get(_key(category), category)
         )
     outline = annotation.get("segmentation")
     if isinstance(outline, list) and outline and isinstance(outline[0], int | float):

@@ -245,7 +245,11 @@ def read_mask_pages(path):
         raise InputError(f"mask '{path}' does not exist; check its name against its image's.")
     with unreadable_as_input_error(path, kind="mask", expected="PNG, TIFF or BMP"):
         stored = read_tiff_values(path) if is_tiff(path) else [_read_single(path)]
-        return [_as_labels(values, palette) for values, palette in stored]
+        return [
+            _as_labels(plane, palette)
+            for values, palette in stored
+            for plane in _split_planes(values)
+        ]
 
 
 def _read_single(path):
@@ -259,6 +263,28 @@ def _read_single(path):
             values = imagecodecs.png_decode(file.read())
     colours = None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
     return turn_upright(values, orientation), colours
+
+
+def _split_planes(values):
+    """
+    The four planes of a stack that its writer took for red, green, blue and alpha.
+
+    Each has one instance; of colours with alpha, the colours are black where alpha is 0 and, if
+    there is a shape in alpha, something where it is not.
+    """
+    if values.ndim == 3 and values.shape[2] == 4:
+        *colours, alpha = np.moveaxis(values, -1, 0)
+        inside = alpha > 0
+        is_stack = (
+            inside.any()
+            and not inside.all()
+            and not any(plane[inside].any() for plane in colours)
+            and all(plane[~inside].any() for plane in colours)
+            and all(len(np.unique(plane)) == 2 for plane in colours)
+        )
+        if is_stack:
+            return [*colours, alpha]
+    return [values]
 
 
 def _as_labels(values, palette):
@@ -335,12 +361,14 @@ def _number_colours(rgb):
         )
     labels[codes == background] = 0
     n_labels = len(colours) - 1
+    if n_labels == 1:
+        return (labels > 0) * np.uint8(255)
     if measure.label(labels, connectivity=2).max() > MAX_MEAN_PIECES_PER_LABEL * n_labels:
         raise UnknownPixels(
             f"is coloured, and its {n_labels} colours lie in many more pieces: its edges are "
             "smoothed, or it is a picture. Export it as a label image."
         )
-    return np.full_like(labels, 255) * (labels > 0) if n_labels == 1 else labels
+    return labels
 
 
 def _read_sized_mask(path, *, height, width):

@@ -44,6 +44,7 @@ class Picture:
         pages (tuple[TiffPage]): one, or three that hold red, green and blue.
         levels (tuple[tuple[TiffPage]]): the same at each resolution, from the finest on; empty
             where it is part of a stack that is stored as one page.
+        has_rgb_pages (bool): red, green and blue lie in pages of their own.
         read (callable): () -> ndarray, shape (H, W) or (H, W, samples), as stored.
     """
 
@@ -52,6 +53,7 @@ class Picture:
     height: int
     pages: tuple
     levels: tuple
+    has_rgb_pages: bool
     read: object = field(repr=False)
 
     @property
@@ -62,7 +64,13 @@ class Picture:
     @property
     def is_coloured(self):
         """Whether it has more than grey."""
-        return len(self.pages) == 3 or self.page.samplesperpixel >= 3
+        return self.has_rgb_pages or self.page.samplesperpixel >= 3
+
+    @property
+    def n_colours(self):
+        """Samples of a pixel that are colour (int), without alpha and what else there is."""
+        n_extra = len(self.page.extrasamples or ())
+        return 3 if self.has_rgb_pages else max(1, self.page.samplesperpixel - n_extra)
 
     @property
     def orientation(self):
@@ -103,9 +111,10 @@ def read_picture_rgb(picture):
     rgb = decode_pixels(
         stored,
         page,
-        n_bits=count_colour_bits(stored, page),
+        n_bits=count_colour_bits(stored, page, n_colours=picture.n_colours),
+        n_colours=picture.n_colours,
         # No program means that all is transparent: then the colours are taken as they are.
-        is_alpha_used=stored.ndim == 3 and bool(stored[..., _n_colours(page) :].any()),
+        is_alpha_used=stored.ndim == 3 and bool(stored[..., picture.n_colours :].any()),
     )
     return turn_upright(rgb, picture.orientation)
 
@@ -212,6 +221,7 @@ def _split_series(series, tiff):
             height=sizes["Y"],
             pages=own,
             levels=levels,
+            has_rgb_pages=has_rgb_pages,
             read=_reader(series, own if are_all_there else None, index, n_pictures),
         )
 
@@ -296,23 +306,24 @@ def is_left_to_pillow(page):
     return page.photometric in _LEFT_TO_PILLOW or is_plain_ycbcr
 
 
-def count_colour_bits(pixels, page):
+def count_colour_bits(pixels, page, *, n_colours):
     """
     How many bits the colours of some pixels use.
 
     Args:
         pixels (ndarray): as stored, shape (H, W) or (H, W, samples).
         page (TiffPage): that they are of.
+        n_colours (int): of its samples, from :class:`Picture`.
 
     Returns:
         int: as :func:`steatosis_d2.data.pixels.count_bits`.
     """
     if 8 < page.bitspersample < 16:
         return page.bitspersample
-    return count_bits(pixels[..., : _n_colours(page)] if pixels.ndim == 3 else pixels)
+    return count_bits(pixels[..., :n_colours] if pixels.ndim == 3 else pixels)
 
 
-def decode_pixels(pixels, page, *, n_bits, is_alpha_used=True):
+def decode_pixels(pixels, page, *, n_bits, n_colours, is_alpha_used=True):
     """
     Pixels of a TIFF as 8-bit RGB, on white where they are transparent.
 
@@ -320,6 +331,7 @@ def decode_pixels(pixels, page, *, n_bits, is_alpha_used=True):
         pixels (ndarray): as stored, shape (H, W) or (H, W, samples), in whole or in part.
         page (TiffPage): that they are of.
         n_bits (int): that its colours use, from :func:`count_colour_bits`.
+        n_colours (int): of its samples, from :class:`Picture`.
         is_alpha_used (bool): False where alpha, if there is any, says nothing.
 
     Returns:
@@ -344,7 +356,6 @@ def decode_pixels(pixels, page, *, n_bits, is_alpha_used=True):
             f"has {pixels.shape[-1]} channels; expected grey or RGB, with alpha or without. Export "
             "it as one of these."
         )
-    n_colours = _n_colours(page)
     alpha = _alpha_kind(page)
     rgb = as_rgb8(pixels[..., :n_colours], n_bits=n_bits)
     if alpha is None or not is_alpha_used or pixels.shape[-1] <= n_colours:
@@ -352,12 +363,6 @@ def decode_pixels(pixels, page, *, n_bits, is_alpha_used=True):
     return blend_on_white(
         rgb, pixels[..., n_colours], n_bits=n_bits, is_premultiplied=alpha == EXTRASAMPLE.ASSOCALPHA
     )
-
-
-def _n_colours(page):
-    """Samples of a pixel that are colour, without alpha and what else there is."""
-    n_extra = len(page.extrasamples or ())
-    return max(1, page.samplesperpixel - n_extra)
 
 
 def _alpha_kind(page):

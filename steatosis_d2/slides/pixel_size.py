@@ -1,7 +1,9 @@
 """What can be a pixel size, and the many ways in which files state one."""
 
+import html
 import logging
 import math
+import re
 
 import tifffile
 
@@ -32,7 +34,11 @@ _UM_IN = {
     "å": 1e-4,
     "angstrom": 1e-4,
 }
-_MICRO_SIGNS = ("µ", "μ", "\\u00b5", "\\u03bc", "&#181;", "&#956;")
+# Unicode has two, and Fiji writes them as text.
+_MICRO_SIGNS = ("µ", "μ", "\\u00b5", "\\u03bc")
+# Of OME-XML. Parsers that turn attributes into numbers take "0,05" for a pair.
+_PIXELS_TAG = re.compile(r"<(?:\w+:)?Pixels\b[^>]*>")
+_ATTRIBUTE = re.compile(r"""(\w+)\s*=\s*["']([^"']*)["']""")
 
 
 def is_possible(mpp):
@@ -147,10 +153,10 @@ def um_in(unit):
     Returns:
         float: in um; NaN for what is no unit of length.
     """
-    name = str(unit).strip()
+    name = str(unit).strip().casefold()
     for sign in _MICRO_SIGNS:
-        name = name.replace(sign, "u").replace(sign.upper(), "u")
-    return _UM_IN.get(name.casefold(), math.nan)
+        name = name.replace(sign, "u")
+    return _UM_IN.get(name, math.nan)
 
 
 def read_tiff_mpp_xy(tiff, path):
@@ -201,15 +207,14 @@ def _read_resolution(page, name):
 
 def _read_ome_mpp_xy(xml, path):
     """Pixel size of the first image of an OME-XML, in um; None where it has none."""
-    try:
-        image = tifffile.xml2dict(xml)["OME"]["Image"]
-        pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-        stated = [
-            (pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-            for axis in "XY"
-        ]
-    except (SyntaxError, LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"its OME metadata are damaged: {error}") from None
+    tag = _PIXELS_TAG.search(xml)
+    if tag is None:
+        raise ValueError("its OME metadata are damaged: no Pixels in them")
+    attributes = {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(tag[0])}
+    stated = [
+        (attributes.get(f"PhysicalSize{axis}"), attributes.get(f"PhysicalSize{axis}Unit", "µm"))
+        for axis in "XY"
+    ]
     for size, unit in stated:
         if size is not None and not math.isfinite(read_number(size) * um_in(unit)):
             logger.warning(

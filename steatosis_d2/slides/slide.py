@@ -51,7 +51,6 @@ _SAMPLED_SEGMENTS = 24
 _DTYPES = (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16))
 _OPENSLIDES_COLOURS = {PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR, PHOTOMETRIC.MINISBLACK}
 _OPENSLIDES_CODECS = {
-    COMPRESSION.NONE,
     COMPRESSION.JPEG,
     COMPRESSION.LZW,
     COMPRESSION.ADOBE_DEFLATE,
@@ -118,7 +117,9 @@ def _open_file(path, *, page=None, is_mpp_given=False):
             reader = _choose_reader(picture, is_openslides=vendor is not None and not tiff.is_ome)
             stated_mpp_xy = _read_stated_mpp(tiff, path, is_mpp_given=is_mpp_given)
         if reader is _ScannerSlide:
-            return _ScannerSlide(path)
+            slide = _ScannerSlide(path)
+            slide.stated_mpp_xy = stated_mpp_xy  # in more units than OpenSlide knows
+            return slide
         return reader(path, page=page, stated_mpp_xy=stated_mpp_xy)
 
 
@@ -246,7 +247,8 @@ class _TiffSlide(_FileSlide):
 
     def __init__(self, path, *, page, stated_mpp_xy):
         self._tiff = tifffile.TiffFile(path)
-        self._levels = choose_picture(self._tiff, page=page).levels
+        picture = choose_picture(self._tiff, page=page)
+        self._levels, self._n_colours = picture.levels, picture.n_colours
         self._n_bits = self._count_bits()
         self._file_lock = threading.Lock()
         keys = [pages[0].keyframe for pages in self._levels]
@@ -267,10 +269,10 @@ class _TiffSlide(_FileSlide):
         if key.dtype != np.uint16:
             return 8
         if key.imagewidth * key.imagelength <= _WHOLE_IMAGE_PX:
-            return count_colour_bits(read_pages(pages), key)
+            return count_colour_bits(read_pages(pages), key, n_colours=self._n_colours)
         numbers = np.linspace(0, len(key.dataoffsets) - 1, _SAMPLED_SEGMENTS).astype(int)
         return max(
-            count_colour_bits(pixels, key)
+            count_colour_bits(pixels, key, n_colours=self._n_colours)
             for page in pages
             for number in np.unique(numbers).tolist()
             if (pixels := self._decode_stored(page, number)) is not None
@@ -306,7 +308,8 @@ class _TiffSlide(_FileSlide):
         ]
         if any(plane is None for plane in planes):  # nothing was scanned there
             return np.full((*_segment_shape(key), 3), WHITE, np.uint8)
-        return decode_pixels(np.concatenate(planes, axis=-1), key, n_bits=self._n_bits)
+        pixels = np.concatenate(planes, axis=-1)
+        return decode_pixels(pixels, key, n_bits=self._n_bits, n_colours=self._n_colours)
 
     def _decode_stored(self, page, index):
         """One tile or strip as stored, shape (h, w, samples); None where the file has none."""

@@ -285,7 +285,9 @@ def test_large_images_that_are_no_tiff_name_the_cure(tmp_path, monkeypatch, pict
 
 def test_a_transparent_region_is_white(monkeypatch, tmp_path, picture):
     """Scanners leave out what holds no tissue; OpenSlide gives it as transparent black."""
-    path = write_tiff(tmp_path / "slide.tif", picture, tile=(64, 64), photometric="rgb")
+    path = write_tiff(
+        tmp_path / "slide.tif", picture, tile=(64, 64), photometric="rgb", compression="zlib"
+    )
     rgba = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     rgba.putpixel((1, 0), (200, 120, 170, 255))
     monkeypatch.setattr(openslide.OpenSlide, "read_region", lambda *_: rgba)
@@ -295,7 +297,9 @@ def test_a_transparent_region_is_white(monkeypatch, tmp_path, picture):
 
 def test_the_scanned_rectangle_is_the_slide(monkeypatch, tmp_path, picture):
     """MRXS slides lie on a canvas many times their size; QuPath's coordinates leave it out."""
-    path = write_tiff(tmp_path / "slide.tif", picture, tile=(64, 64), photometric="rgb")
+    path = write_tiff(
+        tmp_path / "slide.tif", picture, tile=(64, 64), photometric="rgb", compression="zlib"
+    )
     bounds = {"x": "30", "y": "40", "width": "200", "height": "100"}
     properties = {f"openslide.bounds-{name}": value for name, value in bounds.items()}
     monkeypatch.setattr(openslide.OpenSlide, "properties", properties)
