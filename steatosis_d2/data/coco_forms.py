@@ -26,8 +26,12 @@ def bring_to_form(content, path):
         InputError: a size or a flag is none, or an id repeats.
     """
     image_ids = _number([image["id"] for image in content["images"]], path, kind="images")
-    categories = content.get("categories") or []
-    known = [category for category in categories if isinstance(category, dict)]
+    known = content.get("categories") or []
+    if not isinstance(known, list) or not all(isinstance(one, dict) for one in known):
+        raise InputError(
+            f"'{path}' has 'categories' of another form; expected a list of records with 'id' and "
+            "'name'."
+        )
     category_ids = _number([one.get("id") for one in known], path, kind="categories")
     numbers = _number_annotations(content["annotations"], path)
     images = [_as_image(image, image_ids, path) for image in content["images"]]
@@ -111,8 +115,9 @@ def _as_annotation(annotation, number, image_ids, category_ids, path):
     if "category_id" in annotation or len(category_ids) == 1:
         category = annotation.get("category_id")
         only = next(iter(category_ids.values())) if len(category_ids) == 1 else None
+        unknown = category if isinstance(category, int | str | None) else str(category)
         changes["category_id"] = (
-            only if category is None else category_ids.get(_key(category), category)
+            only if category is None else category_ids.get(_key(category), unknown)
         )
     outline = annotation.get("segmentation")
     if isinstance(outline, list) and outline and isinstance(outline[0], int | float):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from steatosis_d2.data.coco import DROPLET, write_coco
 from steatosis_d2.errors import InputError
-from steatosis_d2.files import replace_when_done, write_json
+from steatosis_d2.files import replace_when_done, shorten, write_json
 from steatosis_d2.inference.annotations import describe_slide, open_annotations, read_annotations
 from steatosis_d2.inference.outputs import OVERLAY_PX
 from steatosis_d2.instances.strip import split_in_batches
@@ -73,7 +73,7 @@ class LabelOutputs:
             for batch in split_in_batches(segmented.instances()):
                 write(batch)
         if self._overlays is not None:
-            path = self._overlays / f"{segmented.file_name}.png"
+            path = self._overlays / f"{shorten(segmented.file_name)}.png"
             with replace_when_done(path) as temporary:
                 Image.fromarray(_draw(segmented)).save(temporary)
         write_json(result_folder / IMAGE, describe_slide(segmented))

@@ -7,6 +7,9 @@ from scipy import ndimage
 
 from steatosis_d2.instances.coco_counts import decode_counts, encode_counts
 
+# No corner of a polygon is farther away; pycocotools walks along every px between two.
+_FARTHEST_PX = 1e7
+
 
 def encode_mask(mask):
     """
@@ -324,7 +327,13 @@ def _as_text(counts):
 
 
 def _is_polygon(part):
-    return isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0
+    """Three points or more that pycocotools can draw: it crashes on what is no number."""
+    if not (isinstance(part, list) and len(part) >= 6 and len(part) % 2 == 0):
+        return False
+    try:
+        return bool((np.abs(np.array(part, float)) < _FARTHEST_PX).all())
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def run_lengths(rle):

@@ -45,6 +45,7 @@ SLIDE_SUFFIXES = IMAGE_SUFFIXES | {
 }
 # Larger images are read tile by tile where their format allows it: 2^26 px are 200 MB.
 _WHOLE_IMAGE_PX = 2**26
+_LARGEST_SEGMENT_PX = 2**27
 _CACHE_BYTES = 2**27
 # Of a large picture of 16 bits, so many pieces tell how many bits it uses.
 _SAMPLED_SEGMENTS = 24
@@ -134,6 +135,12 @@ def _choose_reader(picture, *, is_openslides):
         raise UnknownPixels(
             f"holds {page.dtype} values; expected 8 or 16 bits a channel. Convert it to one of "
             "them."
+        )
+    if math.prod(_segment_shape(page)) > _LARGEST_SEGMENT_PX:
+        height, width = _segment_shape(page)
+        raise UnknownPixels(
+            f"is stored in pieces of {width} x {height} px, each of which would have to be read "
+            "whole. Convert it to a tiled TIFF, or copy it again if it is damaged."
         )
     must_be_whole = picture.orientation != 1 or is_left_to_pillow(page) or not picture.levels
     is_small = len(picture.levels) == 1 and not page.is_tiled and n_pixels <= _WHOLE_IMAGE_PX

@@ -2,12 +2,14 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 import shapely
 
 from steatosis_d2.errors import InputError
-from steatosis_d2.slides.regions import read_regions
+from steatosis_d2.inference.plan import name_inputs
+from steatosis_d2.slides.regions import find_regions, read_regions
 
 SQUARE = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [10, 10], [0, 10], [0, 0]]]}
 FAR_SQUARE = {"type": "Polygon", "coordinates": [[[20, 0], [30, 0], [30, 10], [20, 10], [20, 0]]]}
@@ -88,3 +90,59 @@ def test_regions_without_area_are_an_error(read, content):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"gone\.geojson' does not exist"):
         read_regions(tmp_path / "gone.geojson")
+
+
+def square(left, right, name=None, **properties):
+    ring = [[left, 0], [right, 0], [right, 10], [left, 10], [left, 0]]
+    if name:
+        properties["classification"] = {"name": name}
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    return {"type": "Feature", "geometry": geometry, "properties": properties}
+
+
+@pytest.mark.parametrize("name", ["Ignore*", "ignore*", "Ignore*: fold"])
+def test_what_qupath_ignores_is_taken_away(read, name):
+    assert read([square(0, 20, "Tissue"), square(0, 8, name)]).bounds == (8, 0, 20, 10)
+
+
+def test_a_region_class_is_a_region(read):
+    assert read([square(0, 20, "Region*"), square(0, 8, "Ignore*")]).area == 120
+
+
+def test_what_is_ignored_alone_is_taken_from_the_whole_slide(read):
+    regions = read(square(0, 8, "Ignore*"))
+    assert not regions.contains(shapely.Point(4, 5))
+    assert regions.contains(shapely.Point(9, 5))
+    assert regions.contains(shapely.Point(90_000, 90_000))
+
+
+def test_all_that_is_wanted_may_not_be_ignored(read):
+    with pytest.raises(InputError, match="encloses no area"):
+        read([square(0, 8), square(0, 8, "Ignore*")])
+
+
+def test_what_was_detected_is_no_region(read):
+    found = [square(50 + i, 51 + i, objectType="detection") for i in range(5)]
+    assert read([square(0, 20, objectType="annotation"), *found]).area == 200
+    assert read(found).area == 50, "unless there is nothing else"
+
+
+def inputs(*file_names):
+    return name_inputs({name: Path(name) for name in file_names})
+
+
+def test_each_input_has_its_file(tmp_path):
+    (tmp_path / "a.geojson").write_text(json.dumps(square(0, 20)))
+    (tmp_path / "b.geojson.gz").write_bytes(gzip.compress(json.dumps(square(0, 30)).encode()))
+    regions = find_regions(tmp_path, inputs("x/a.svs", "x/b.svs"))
+    assert [one.area for one in regions] == [200, 300]
+    with pytest.raises(InputError, match=r"no regions of 'c\.svs'; expected c\.geojson"):
+        find_regions(tmp_path, inputs("a.svs", "c.svs"))
+
+
+def test_one_file_is_for_one_input(tmp_path):
+    (tmp_path / "a.geojson").write_text(json.dumps(square(0, 20)))
+    [regions] = find_regions(tmp_path / "a.geojson", inputs("b.svs"))
+    assert regions.area == 200
+    with pytest.raises(InputError, match=r"for 2 inputs.*holds a\.geojson and so on"):
+        find_regions(tmp_path / "a.geojson", inputs("a.svs", "b.svs"))

@@ -1,0 +1,171 @@
+"""
+Files with bytes changed, left out or put in: read, or refused in one line.
+
+By hand, for minutes: DAMAGE_ROUNDS=3000 python -m pytest tests/formats/test_damage.py
+"""
+
+import json
+import os
+import warnings
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from steatosis_d2.data.coco import check_outlined, read_coco
+from steatosis_d2.data.images import read_image_rgb
+from steatosis_d2.data.instance_masks import read_mask_pages
+from steatosis_d2.errors import InputError
+from steatosis_d2.instances.geojson import read_features
+from steatosis_d2.instances.rle import encode_mask
+from steatosis_d2.screening.labels import read_labels
+from steatosis_d2.slides.regions import read_regions
+from steatosis_d2.slides.slide import open_slide
+
+ROUNDS = int(os.environ.get("DAMAGE_ROUNDS", "25"))
+PICTURE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+LABELS = np.kron(np.arange(12).reshape(3, 4), np.ones((20, 20), int)).astype(np.uint8)
+TILED = {"tile": (32, 32), "photometric": "rgb"}
+
+PICTURES = {
+    "a.png": lambda p: Image.fromarray(PICTURE).save(p),
+    "16.png": lambda p: p.write_bytes(imagecodecs.png_encode(PICTURE.astype(np.uint16) * 257)),
+    "a.jpg": lambda p: Image.fromarray(PICTURE).save(p),
+    "a.webp": lambda p: Image.fromarray(PICTURE).save(p),
+    "a.bmp": lambda p: Image.fromarray(PICTURE).save(p),
+    "a.tif": lambda p: tifffile.imwrite(p, PICTURE, photometric="rgb"),
+    "lzw.tif": lambda p: tifffile.imwrite(p, PICTURE, photometric="rgb", compression="lzw"),
+    "tiles.tif": lambda p: tifffile.imwrite(p, PICTURE, compression="jpeg", **TILED),
+    "a.ome.tif": lambda p: tifffile.imwrite(p, PICTURE, compression="zlib", **TILED),
+    "fiji.tif": lambda p: tifffile.imwrite(p, PICTURE[..., 0], imagej=True, resolution=(2, 2)),
+}
+MASKS = {
+    "a.png": lambda p: Image.fromarray(LABELS).save(p),
+    "p.png": lambda p: Image.fromarray(LABELS, mode="P").save(p),
+    "a.tif": lambda p: tifffile.imwrite(p, LABELS, compression="zlib"),
+    "pages.tif": lambda p: tifffile.imwrite(p, np.stack([LABELS > 3, LABELS == 2])),
+}
+
+
+def coco():
+    one = {"id": 1, "image_id": 1, "category_id": 1, "score": 0.5, "iscrowd": 0}
+    outlines = [encode_mask(LABELS == 3), [[1, 1, 9, 1, 9, 9]]]
+    return {
+        "images": [{"id": 1, "file_name": "a.png", "height": 60, "width": 80, "mpp": 0.5}],
+        "annotations": [
+            one | {"id": number, "segmentation": outline}
+            for number, outline in enumerate(outlines, 1)
+        ],
+        "categories": [{"id": 1, "name": "droplet"}],
+    }
+
+
+RING = [[0, 0], [9, 0], [9, 9], [0, 9], [0, 0]]
+FEATURE = {
+    "type": "Feature",
+    "id": "00000000-0000-4000-8000-000000000001",
+    "geometry": {"type": "Polygon", "coordinates": [RING]},
+    "properties": {"objectType": "annotation", "classification": {"name": "Ignore*"}},
+}
+
+
+def damage(content, rng):
+    """The bytes of a file after an accident."""
+    kind, place = rng.integers(4), int(rng.integers(len(content)))
+    if kind == 0:
+        return content[:place]
+    if kind == 1:
+        return content[:place] + content[place + int(rng.integers(1, 40)) :]
+    if kind == 2:
+        return content[:place] + rng.bytes(int(rng.integers(1, 9))) + content[place:]
+    changed = bytearray(content)
+    # Headers decide on more than what comes after them.
+    for at in rng.integers(0, min(len(content), 400) if rng.random() < 0.7 else len(content), 3):
+        changed[at] = rng.integers(256)
+    return bytes(changed)
+
+
+def read_slide(path):
+    with open_slide(path) as slide:
+        if slide.width * slide.height < 2**24:
+            slide.read_region(0, 0, slide.width, slide.height)
+
+
+def read_all_labels(path):
+    check_outlined(read_coco(path), path)
+    read_labels(path)
+
+
+def check(path, content, read, *, seed):
+    """Reading a damaged file works, or raises what is shown as one line."""
+    rng = np.random.default_rng(seed)
+    for _ in range(ROUNDS):
+        path.write_bytes(damage(content, rng))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                read(path)
+            except InputError as error:
+                assert path.name in str(error)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("read", [read_image_rgb, read_slide])
+@pytest.mark.timeout(300)
+def test_pictures(tmp_path, name, read):
+    PICTURES[name](tmp_path / name)
+    check(tmp_path / name, (tmp_path / name).read_bytes(), read, seed=1)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks(tmp_path, name):
+    MASKS[name](tmp_path / name)
+    check(tmp_path / name, (tmp_path / name).read_bytes(), read_mask_pages, seed=2)
+
+
+@pytest.mark.parametrize("read", [read_features, read_regions])
+def test_geojson(tmp_path, read):
+    content = json.dumps({"type": "FeatureCollection", "features": [FEATURE, FEATURE]}).encode()
+    check(tmp_path / "a.geojson", content, read, seed=3)
+
+
+def test_coco(tmp_path):
+    check(tmp_path / "a.json", json.dumps(coco()).encode(), read_all_labels, seed=4)
+
+
+WRONG = [None, True, -1, 0, 1e400, "", "x", [], [1], {}, {"a": 1}, [[1, 2]], 10**30, float("nan")]
+
+
+def places_in(content, path=()):
+    """Where values are in nested lists and dicts."""
+    yield path
+    if isinstance(content, dict | list):
+        for key in list(content) if isinstance(content, dict) else range(len(content)):
+            yield from places_in(content[key], (*path, key))
+
+
+def put(content, path, value):
+    if not path:
+        return value
+    parent = content
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = value
+    return content
+
+
+@pytest.mark.parametrize("kind", ["coco", "geojson"])
+def test_any_value_may_be_wrong(tmp_path, kind):
+    make = coco if kind == "coco" else lambda: json.loads(json.dumps(FEATURE))
+    reads = [read_all_labels] if kind == "coco" else [read_features, read_regions]
+    path = tmp_path / "a.json"
+    for place in places_in(make()):
+        for value in WRONG:
+            path.write_text(json.dumps(put(make(), place, value)))
+            for read in reads:
+                try:
+                    read(path)
+                except InputError as error:
+                    assert "a.json" in str(error)
