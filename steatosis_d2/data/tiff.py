@@ -1,6 +1,7 @@
 """TIFF: which of its pictures is meant, and how its pixels become 8-bit RGB."""
 
 import math
+import struct
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,6 +19,7 @@ from steatosis_d2.data.pixels import (
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # A picture with more than this share of the largest one's px is no thumbnail of it.
 _RIVAL_SHARE = 0.5
+_CLASSIC = 42  # the version of TIFF that is not BigTIFF
 _RED_GREEN_BLUE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 # Colours that tifffile gives as they are stored, and Pillow as RGB.
 _LEFT_TO_PILLOW = {PHOTOMETRIC.SEPARATED, PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB}
@@ -193,10 +195,31 @@ def list_pictures(tiff):
     Raises:
         UnknownPixels: there is none.
     """
+    _check_chain(tiff)
     pictures = [picture for series in tiff.series for picture in _split_series(series, tiff)]
     if not pictures:
         raise UnknownPixels("holds no picture; expected one. Export it again.")
     return sorted(pictures, key=lambda picture: picture.number)
+
+
+def _check_chain(tiff):
+    """Each page says where the next one is; tifffile would follow a circle for ever."""
+    form, file = tiff.tiff, tiff.filehandle
+    file.seek(4 if form.version == _CLASSIC else 8)
+    seen: set[int] = set()
+    while len(data := file.read(form.offsetsize)) == form.offsetsize:
+        (offset,) = struct.unpack(form.offsetformat, data)
+        if offset == 0:
+            return
+        if offset in seen:
+            raise UnknownPixels("is damaged: its list of pages runs in a circle. Copy it again.")
+        seen.add(offset)
+        file.seek(offset)
+        count = file.read(form.tagnosize)
+        if len(count) < form.tagnosize:
+            return
+        (n_tags,) = struct.unpack(form.tagnoformat, count)
+        file.seek(offset + form.tagnosize + n_tags * form.tagsize)
 
 
 def _split_series(series, tiff):

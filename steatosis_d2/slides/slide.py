@@ -113,8 +113,8 @@ def _open_file(path, *, page=None, is_mpp_given=False):
         if not is_tiff(path):
             return _ImageSlide(path, page=page, stated_mpp_xy=None)
         with tifffile.TiffFile(path) as tiff:
-            _check_is_not_cut(tiff)
             picture = choose_picture(tiff, page=page)
+            _check_is_not_cut(tiff)
             reader = _choose_reader(picture, is_openslides=vendor is not None and not tiff.is_ome)
             stated_mpp_xy = _read_stated_mpp(tiff, path, is_mpp_given=is_mpp_given)
         if reader is _ScannerSlide:
