@@ -3,9 +3,8 @@
 import argparse
 import math
 
-from steatosis_d2.errors import InputError
+from steatosis_d2.data.pixel_size import describe_expected, is_possible, read_decimal
 from steatosis_d2.labeling.pixel_size import ESTIMATE
-from steatosis_d2.slides.pixel_size import check_mpp, read_number
 
 
 def positive_integer(text):
@@ -61,13 +60,9 @@ def pixel_size_um(text):
     Raises:
         argparse.ArgumentTypeError: it is no number that can be one.
     """
-    mpp = read_number(text)
-    if math.isnan(mpp):
-        raise argparse.ArgumentTypeError(f"'{text}' is no pixel size; expected um/px, like 0.25")
-    try:
-        check_mpp(mpp, where="this")
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    mpp = read_decimal(text)
+    if not is_possible(mpp):
+        raise argparse.ArgumentTypeError(f"'{text}' is no pixel size; {describe_expected(mpp)}")
     return mpp
 
 

@@ -10,8 +10,8 @@ from steatosis_d2.cli.option_types import (
     non_negative_integer,
     pixel_size_um,
     positive_integer,
-    read_number,
 )
+from steatosis_d2.data.pixel_size import read_decimal
 from steatosis_d2.data.prepare import write_dataset
 from steatosis_d2.data.sources import open_source
 from steatosis_d2.data.splits import DEFAULT_FRACTIONS, choose_splits
@@ -159,7 +159,7 @@ class _SumToOne(argparse.Action):
 
 
 def _fraction(text):
-    fraction = read_number(text)
+    fraction = read_decimal(text)
     if not 0 <= fraction <= 1:
         raise argparse.ArgumentTypeError(f"'{text}' is no fraction; expected 0 to 1")
     return fraction

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from steatosis_d2.data.coco import category_names, check_outlined, read_coco
+from steatosis_d2.data.pixel_size import check_mpp
 from steatosis_d2.data.splits import SPLITS
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
 from steatosis_d2.instances.rle import as_sound_rles, find_boxes
-from steatosis_d2.slides.pixel_size import check_mpp
 
 require_detectron2()
 

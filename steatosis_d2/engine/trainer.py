@@ -59,6 +59,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)  # DefaultTrainer would build its own of all that follows
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         self.cfg = cfg
+        check_registered(cfg.DATASETS.TRAIN, key="DATASETS.TRAIN")
         check_evaluation(cfg)
         records, weights = self._load_records()
         stages = plan_stages(cfg, n_images=len(records))
@@ -88,7 +89,6 @@ class Trainer(DefaultTrainer):
         self._report(len(records), stages)
 
     def _load_records(self):
-        check_registered(self.cfg.DATASETS.TRAIN, key="DATASETS.TRAIN")
         records, weights = load_records(self.cfg)
         check_classes(self.cfg, self.cfg.DATASETS.TRAIN)
         return records, weights

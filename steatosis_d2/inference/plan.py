@@ -16,7 +16,7 @@ from steatosis_d2.slides.tissue import TissueMask, find_tissue
 TILE_PX = 1024
 # A droplet of 60 um, which few exceed, is 120 px wide at 20x; at 40x one of 32 um is 128 px.
 OVERLAP_PX = 128
-# Longest side of a tile as the network sees it: 17 megapixels, of some 8 GB.
+# Longest side of a tile as the network sees it: 17 megapixels, for which the starter takes 3.6 GB.
 MAX_INPUT_PX = 4096
 
 

@@ -17,6 +17,7 @@ from steatosis_d2.data.images import (
     read_image_rgb,
     unreadable_as_input_error,
 )
+from steatosis_d2.data.pixel_size import check_mpp, decide_mpp, read_decimal, read_tiff_mpp_xy
 from steatosis_d2.data.pixels import UnknownPixels
 from steatosis_d2.data.tiff import (
     choose_picture,
@@ -27,7 +28,6 @@ from steatosis_d2.data.tiff import (
     read_pages,
 )
 from steatosis_d2.errors import InputError
-from steatosis_d2.slides.pixel_size import check_mpp, decide_mpp, read_number, read_tiff_mpp_xy
 from steatosis_d2.slides.pyramid import WHITE, Slide
 
 logger = logging.getLogger(__name__)
@@ -228,7 +228,7 @@ class _ScannerSlide(_FileSlide):
             for level_width, level_height in self._slide.level_dimensions
         ]
         stated = [
-            read_number(properties.get(name))
+            read_decimal(properties.get(name))
             for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
         ]
         super().__init__(path, sizes=sizes, stated_mpp_xy=tuple(stated))

@@ -174,7 +174,7 @@ def test_the_default_output_is_where_the_dataset_is_registered(tmp_path, monkeyp
         (("--size", "big"), "invalid positive_integer value: 'big'"),
         (("--train", "-1"), "'-1' is less than 0"),
         (("--mpp", "0"), "'0' is no pixel size"),
-        (("--mpp", "90"), "'90' is out of range; expected 0.05 to 4.0 um/px"),
+        (("--mpp", "4.5"), "'4.5' is out of range; expected 0.05 to 4.0 um/px"),
         (("--workers", "0"), "'0' is less than 1"),
     ],
 )

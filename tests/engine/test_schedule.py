@@ -113,7 +113,10 @@ def test_multiplier_after_the_last_iteration_is_that_of_the_last_stage():
     [
         ({"train": "head", "epochs": 1}, "stage 1 of SOLVER.STAGES trains 'head'; expected one of"),
         ({"epochs": 1}, "trains 'None'"),
-        ({"train": "all", "epoch": 1}, "has the key 'epoch'; known are epochs, iterations"),
+        (
+            {"train": "all", "epoch": 1},
+            "has the key 'epoch'; known are epochs, freeze_norm",
+        ),
         ({"train": "all"}, "expected either 'epochs' or 'iterations', above 0"),
         ({"train": "all", "epochs": 1, "iterations": 1}, "expected either"),
         ({"train": "all", "epochs": 0}, "expected either"),

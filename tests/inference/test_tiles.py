@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from steatosis_d2.errors import InputError
+from steatosis_d2.inference.plan import Tiling, plan_slide
 from steatosis_d2.inference.tiles import plan_tiles
+from steatosis_d2.slides.slide import ArraySlide
 from steatosis_d2.slides.tissue import TissueMask
 
 
@@ -93,3 +96,25 @@ def test_a_slide_of_one_window_stays_whole():
 def test_overlap_that_cannot_work_is_refused(overlap_px):
     with pytest.raises(ValueError, match=f"overlap by {overlap_px} px"):
         plan_tiles(500, 500, tile_px=100, overlap_px=overlap_px)
+
+
+def test_tiles_are_smaller_where_the_network_sees_them_much_enlarged():
+    """At 5 um/px a tile of 1024 px became one of 15,500 px, and memory ran out."""
+    slide = ArraySlide(np.full((2000, 2000, 3), (200, 120, 170), np.uint8), mpp=5.0)
+    plans = {
+        scale: plan_slide(slide, Tiling(), input_scale=lambda mpp, scale=scale: scale)
+        for scale in (1.5, 4, 5.0 / 0.33)
+    }
+    sides = {scale: max(tile.width for tile in plan.tiles) for scale, plan in plans.items()}
+    assert sides[1.5] == sides[4] <= 1024
+    assert 250 <= sides[5.0 / 0.33] <= 4096 / 15
+    covered = np.zeros((2000, 2000), bool)
+    for tile in plans[5.0 / 0.33].tiles:
+        covered[tile.top : tile.bottom, tile.left : tile.right] = True
+    assert covered.all()
+
+
+def test_what_would_be_enlarged_beyond_all_measure_is_refused():
+    slide = ArraySlide(np.zeros((9, 9, 3), np.uint8), mpp=5.0)
+    with pytest.raises(InputError, match="would be enlarged 500 times"):
+        plan_slide(slide, Tiling(), input_scale=lambda mpp: 500.0)

@@ -56,11 +56,11 @@ def drag(page, *points_xy, steps=5):
     page.mouse.up()
 
 
-def draw_round(page, mask):
-    """Along the outline of a mask, with the button held."""
+def outline_of(mask):
+    """Some twelve points (x, y) around a mask."""
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outline = max(contours, key=len)[:, 0] + 0.5
-    drag(page, *outline[:: max(1, len(outline) // 12)], steps=1)  # each waits for a frame
+    return outline[:: max(1, len(outline) // 12)]
 
 
 def current_label(page):

@@ -344,7 +344,7 @@ def simulate(side_px, glass_px):
         return segment_slide(path, ColorModel, outputs, report=show_progress)
 
 
-def open_disks(path, *, mpp, side_px, glass_px):
+def open_disks(path, *, mpp, page, side_px, glass_px):
     slide = DiskSlide(side_px, side_px, glass_px=glass_px)
     slide.path = path
     return slide

@@ -66,16 +66,24 @@ def check_mpp(mpp, *, where):
     Raises:
         InputError: it is no number from 0.05 to 5.
     """
-    if is_possible(mpp):
-        return
-    hint = ""
+    if not is_possible(mpp):
+        raise InputError(f"{where} has the pixel size {mpp!r}; {describe_expected(mpp)}")
+
+
+def describe_expected(mpp):
+    """
+    What a pixel size may be, for a message, and what a magnification would be.
+
+    Args:
+        mpp (object): what was given.
+
+    Returns:
+        str: the end of a sentence, and perhaps another one.
+    """
+    expected = "expected um/px, a number from {:g} to {:g}.".format(*MPP_RANGE)
     if isinstance(mpp, int | float) and MPP_RANGE[1] < mpp <= 100:
-        hint = f" A magnification of {mpp:g}x is about {_UM_AT_1X / mpp:.2g} um/px."
-    lowest, highest = MPP_RANGE
-    raise InputError(
-        f"{where} has the pixel size {mpp!r}; expected um/px, a number from {lowest:g} to "
-        f"{highest:g}.{hint}"
-    )
+        expected += f" A magnification of {mpp:g}x is about {_UM_AT_1X / mpp:.2g} um/px."
+    return expected
 
 
 def decide_mpp(path, stated_mpp_xy, *, given):
@@ -127,7 +135,7 @@ def _trusted_mpp(path, mpp_x, mpp_y, *, given):
     return (mpp_x + mpp_y) / 2
 
 
-def read_number(text):
+def read_decimal(text):
     """
     A number as files write it.
 
@@ -216,12 +224,12 @@ def _read_ome_mpp_xy(xml, path):
         for axis in "XY"
     ]
     for size, unit in stated:
-        if size is not None and not math.isfinite(read_number(size) * um_in(unit)):
+        if size is not None and not math.isfinite(read_decimal(size) * um_in(unit)):
             logger.warning(
                 "'%s' states a pixel size of '%s %s', which is no length; it is not used.",
                 path,
                 size,
                 unit,
             )
-    mpp_xy = tuple(read_number(size) * um_in(unit) for size, unit in stated)
+    mpp_xy = tuple(read_decimal(size) * um_in(unit) for size, unit in stated)
     return mpp_xy if any(map(math.isfinite, mpp_xy)) else None
