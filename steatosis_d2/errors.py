@@ -1,6 +1,7 @@
 """What a command tells its user when the input is at fault."""
 
 import contextlib
+import os
 import sys
 
 
@@ -30,6 +31,9 @@ def exit_cleanly():
     """
     try:
         yield
+    except BrokenPipeError:  # who read the output has seen enough, like `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
     except (InputError, OSError) as error:
         # An error in a data-loading process arrives with that process's traceback before it.
         message = str(error).rsplit("InputError: ", maxsplit=1)[-1].strip()

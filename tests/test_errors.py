@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -17,6 +20,21 @@ def test_the_users_errors_become_one_line_and_exit_code_1(error, line, capsys):
         raise error
     assert exit_info.value.code == 1
     assert capsys.readouterr().err == line
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault():
+    """As with `| head -1`."""
+    script = (
+        "from steatosis_d2.errors import exit_cleanly\n"
+        "with exit_cleanly():\n"
+        "    for number in range(100_000): print(number)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"0\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_our_own_defects_keep_their_traceback():

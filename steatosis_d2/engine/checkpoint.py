@@ -115,6 +115,10 @@ class SafeCheckpointer(DetectionCheckpointer):
                 f"weights '{path}' cannot be downloaded ({error}). Offline, give a local file "
                 "(MODEL.WEIGHTS FILE.pth) or start from random weights (MODEL.WEIGHTS '')."
             ) from None
+        if Path(local_path).is_dir():
+            raise InputError(
+                f"weights '{path}' are a folder; expected a file in it, model_best.pth for instance."
+            )
         if not Path(local_path).is_file():
             raise InputError(
                 f"weights '{path}' do not exist; check the path, or start from random weights "

@@ -1,4 +1,5 @@
 import pickle
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.error import URLError
@@ -111,6 +112,26 @@ def test_pickle_from_elsewhere_needs_consent(slim_model, tmp_path):
 def test_missing_file_is_an_error(slim_model, tmp_path):
     with pytest.raises(InputError, match=r"nope.pth' do not exist; check the path"):
         SafeCheckpointer(slim_model(41)).load(str(tmp_path / "nope.pth"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"junk", b"\x80\x02junk", b"PK\x03\x04", b"\0" * 100, b"{}", b"\x80"]
+)
+def test_junk_is_an_error(slim_model, tmp_path, content):
+    """Four bytes gave a traceback."""
+    path = tmp_path / "junk.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"junk\.pth' are (truncated|damaged)"):
+        SafeCheckpointer(slim_model(41)).load(str(path))
+
+
+def test_zip_of_something_else_and_a_folder_are_errors(slim_model, tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("readme.txt", "no weights")
+    with pytest.raises(InputError, match=r"other\.pth' are truncated or no checkpoint"):
+        SafeCheckpointer(slim_model(41)).load(str(tmp_path / "other.pth"))
+    with pytest.raises(InputError, match="are a folder; expected a file in it"):
+        SafeCheckpointer(slim_model(41)).load(str(tmp_path))
 
 
 def test_truncated_file_is_an_error(slim_model, saved, tmp_path):
