@@ -117,7 +117,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             ) from None
         if Path(local_path).is_dir():
             raise InputError(
-                f"weights '{path}' are a folder; expected a file in it, model_best.pth for instance."
+                f"weights '{path}' are a folder; expected a file in it, such as model_best.pth."
             )
         if not Path(local_path).is_file():
             raise InputError(
