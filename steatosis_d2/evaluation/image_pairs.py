@@ -1,5 +1,6 @@
 """The truths and the predictions of each image, from two COCO files, checked."""
 
+import logging
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import numpy as np
 from steatosis_d2.data.coco import category_names, take_category
 from steatosis_d2.errors import InputError
 from steatosis_d2.instances.rle import as_sound_rle
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,14 @@ def split_by_category(truth, predictions, *, truth_name, predictions_name, categ
     _check_known(predictions, predicted, predictions_name)
     found = {predicted.get(one.get("category_id")) for one in predictions["annotations"]} - {None}
     if category is None and len(names) <= 1 and len(set(predicted.values())) <= 1:
+        if names and found - set(names.values()):
+            logger.warning(
+                "'%s' is about '%s', '%s' about '%s'; they are compared as if they were one.",
+                predictions_name,
+                *found,
+                truth_name,
+                *names.values(),
+            )
         return {next(iter(names.values()), ""): (truth, predictions)}
     if category is not None and category not in names.values():
         raise InputError(

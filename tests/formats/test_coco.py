@@ -207,6 +207,18 @@ def test_a_prediction_of_no_known_category_is_refused(two_categories, run_script
     assert "has the category 3, which is not among [1]" in done.stderr
 
 
+def test_one_category_each_of_another_name_is_measured_and_said(two_categories, run_script):
+    write(two_categories / "truth.json", coco())
+    content = coco(score=0.9)
+    content["categories"] = [{"id": 1, "name": "fat"}]
+    write(two_categories / "predictions.json", content)
+    done = evaluate(run_script, two_categories)
+    assert done.returncode == 0
+    assert "is about 'fat'" in done.stderr
+    figures = json.loads((two_categories / "metrics.json").read_text())
+    assert figures["instances"]["f1"] == 1
+
+
 def test_nothing_found_is_no_perfect_score(two_categories, run_script):
     write(two_categories / "truth.json", coco(iscrowd=1))
     write(two_categories / "predictions.json", coco() | {"annotations": []})
