@@ -15,7 +15,7 @@ from steatosis_d2.data.pixel_size import check_mpp
 from steatosis_d2.data.splits import SPLITS
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
-from steatosis_d2.instances.rle import as_sound_rles, find_boxes
+from steatosis_d2.instances.rle import UnsoundMask, as_sound_rles, find_boxes
 
 require_detectron2()
 
@@ -151,20 +151,13 @@ def _as_objects(annotations, image, classes, *, where):
     if not annotations:
         return []
     size = {"height": image["height"], "width": image["width"]}
-    masks = [annotation.get("segmentation") for annotation in annotations]
     try:
-        rles = as_sound_rles(masks, **size)
-    except ValueError:  # one by one, to name what is wrong
-        for annotation, mask in zip(annotations, masks, strict=True):
-            try:
-                as_sound_rles([mask], **size)
-            except ValueError as error:
-                raise InputError(
-                    f"{where}, image '{image['file_name']}', annotation {annotation['id']}: "
-                    f"{error} Prepare the data set again, with masks as run-length codes or "
-                    "polygons."
-                ) from None
-        raise
+        rles = as_sound_rles([one.get("segmentation") for one in annotations], **size)
+    except UnsoundMask as error:
+        raise InputError(
+            f"{where}, image '{image['file_name']}', annotation {annotations[error.index]['id']}: "
+            f"{error} Prepare the data set again, with masks as run-length codes or polygons."
+        ) from None
     return [
         {
             "iscrowd": annotation.get("iscrowd", 0),

@@ -9,7 +9,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import tifffile
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from steatosis_d2.data import tiff
 from steatosis_d2.data.pixels import (
@@ -24,7 +24,7 @@ from steatosis_d2.files import printable
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"})
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-_PNG_DEPTH_AT, _EXIF_ORIENTATION = 24, 274
+_PNG_DEPTH_AT = 24
 
 
 def list_images(folder, *, suffixes=IMAGE_SUFFIXES):
@@ -75,7 +75,13 @@ def list_inputs(paths, *, suffixes=IMAGE_SUFFIXES):
     if max(Counter(names).values(), default=0) > 1:
         root = os.path.commonpath([file.parent for file in files])
         names = [file.relative_to(root).as_posix() for file in files]
-    return dict(zip(map(printable, names), files, strict=True)), faults
+    named = dict(zip(map(printable, names), files, strict=True))
+    faults += [
+        f"'{printable(str(file))}' is called as '{name}' is, once it can be printed; rename one."
+        for name, file in zip(map(printable, names), files, strict=True)
+        if named[name] != file
+    ]
+    return named, faults
 
 
 def read_image_rgb(path, *, page=None):
@@ -132,7 +138,7 @@ def is_16_bit_png(path):
 
 def _read_16_bit_png(path):
     with path.open("rb") as file, Image.open(file) as image:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     with path.open("rb") as file:
         pixels = imagecodecs.png_decode(file.read())
     has_alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)

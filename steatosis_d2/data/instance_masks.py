@@ -4,7 +4,7 @@ import logging
 
 import imagecodecs
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from scipy import ndimage
 from skimage import measure
 
@@ -25,7 +25,6 @@ BINARY_FOREGROUNDS = frozenset({255, 65535})
 # True instances are compact; a label cut in two by a neighbour is rare. Classes (1 = droplet,
 # 2 = nucleus) and the grey edges of smoothed masks come in many pieces for each value.
 MAX_MEAN_PIECES_PER_LABEL = 1.5
-_EXIF_ORIENTATION = 274
 
 
 def list_mask_files(folder):
@@ -255,7 +254,7 @@ def read_mask_pages(path):
 def _read_single(path):
     """Values and palette of a file of one picture, as read_tiff_values gives them."""
     with path.open("rb") as file, Image.open(file) as image:
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         palette = image.getpalette() if image.mode == "P" else None
         values = np.asarray(image)
     if values.ndim == 3 and is_16_bit_png(path):

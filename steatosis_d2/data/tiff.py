@@ -1,5 +1,6 @@
 """TIFF: which of its pictures is meant, and how its pixels become 8-bit RGB."""
 
+import functools
 import math
 import struct
 from dataclasses import dataclass, field
@@ -245,23 +246,19 @@ def _split_series(series, tiff):
             pages=own,
             levels=levels,
             has_rgb_pages=has_rgb_pages,
-            read=_reader(series, own if are_all_there else None, index, n_pictures),
+            read=functools.partial(read_pages, own)
+            if are_all_there
+            else functools.partial(_read_of_stack, series, index, n_pictures, has_rgb_pages),
         )
 
 
-def _reader(series, pages, index, n_pictures):
-    """A function that reads a picture: page by page, or out of a stack that is stored as one."""
-
-    def read():
-        if pages is not None:
-            return read_pages(pages)
-        stack = series.asarray()
-        picture = stack.reshape(n_pictures, *stack.shape[stack.ndim - _inner_axes(series) :])[index]
-        if series.axes.endswith(("SYX", "CYX")) and picture.ndim == 3:
-            picture = np.moveaxis(picture, 0, -1)
-        return picture
-
-    return read
+def _read_of_stack(series, index, n_pictures, has_rgb_pages):
+    """One picture out of a stack that is stored as one page."""
+    stack = series.asarray()
+    n_inner = 3 if "S" in series.axes or has_rgb_pages else 2
+    picture = stack.reshape(n_pictures, *stack.shape[stack.ndim - n_inner :])[index]
+    is_first = has_rgb_pages or series.axes.endswith("SYX")
+    return np.moveaxis(picture, 0, -1) if is_first else picture
 
 
 def read_pages(pages):
@@ -276,11 +273,6 @@ def read_pages(pages):
     """
     planes = [_samples_last(page.asarray(), page.keyframe) for page in pages]
     return planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
-
-
-def _inner_axes(series):
-    """Of a picture, in an array of the whole series."""
-    return 3 if "S" in series.axes or series.axes.endswith("CYX") else 2
 
 
 def _samples_last(pixels, page):

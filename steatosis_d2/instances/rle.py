@@ -304,8 +304,28 @@ def as_sound_rles(masks, *, height, width):
         list[dict]: COCO RLE, ``{"size": [height, width], "counts": str}``.
 
     Raises:
-        ValueError: one of them is not sound.
+        UnsoundMask: one of them is not sound; it has its ``index``.
     """
+    try:
+        return _check_masks(masks, height=height, width=width)
+    except ValueError as error:
+        for index, mask in enumerate(masks if len(masks) > 1 else ()):
+            try:
+                _check_masks([mask], height=height, width=width)
+            except ValueError as of_one:
+                raise UnsoundMask(of_one, index) from None
+        raise UnsoundMask(error, 0) from None
+
+
+class UnsoundMask(ValueError):
+    """A mask that no run-length code can be made of; ``index`` is its place among those given."""
+
+    def __init__(self, reason, index):
+        super().__init__(str(reason))
+        self.index = index
+
+
+def _check_masks(masks, *, height, width):
     try:
         rles = [as_rle(mask, height=height, width=width) for mask in masks]
         runs, n_runs = concatenate_runs(rles)

@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from steatosis_d2.data.coco import DROPLET, category_names, read_coco
 from steatosis_d2.data.images import IMAGE_SUFFIXES
 from steatosis_d2.errors import InputError
+from steatosis_d2.files import printable
 from steatosis_d2.instances.instance import Instance
-from steatosis_d2.instances.rle import as_sound_rle, as_sound_rles, decode_crop, find_boxes
+from steatosis_d2.instances.rle import UnsoundMask, as_sound_rles, decode_crop, find_boxes
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +163,10 @@ def find_images(label_file, folder):
                 "expected a name relative to it, without '..'."
             )
         paths[image_id] = folder / name
+    if not all(path.is_file() for path in paths.values()):
+        # Outputs call files by names that can be printed.
+        called = {folder / printable(str(path.relative_to(folder))): path for path in _walk(folder)}
+        paths = {image_id: called.get(path, path) for image_id, path in paths.items()}
     missing = [str(path.relative_to(folder)) for path in paths.values() if not path.is_file()]
     if missing:
         listed = ", ".join(f"'{name}'" for name in missing[:_LISTED])
@@ -171,6 +176,10 @@ def find_images(label_file, folder):
             "that their names are relative to."
         )
     return paths
+
+
+def _walk(folder):
+    return (path for path in folder.rglob("*") if path.is_file())
 
 
 def is_slide(path, image):
@@ -210,14 +219,11 @@ def check_size(path, size, image):
 def _as_labels(annotations, image, names, path):
     """Labels of some annotations of an image; those without pixels are left out."""
     size = {"height": image["height"], "width": image["width"]}
-    masks = [annotation.get("segmentation") for annotation in annotations]
     try:
-        rles = as_sound_rles(masks, **size)
-    except ValueError:  # one by one, to name what is wrong
-        for annotation, mask in zip(annotations, masks, strict=True):
-            with _naming(path, image, annotation):
-                as_sound_rle(mask, **size)
-        raise
+        rles = as_sound_rles([one.get("segmentation") for one in annotations], **size)
+    except UnsoundMask as error:
+        with _naming(path, image, annotations[error.index]):
+            raise
     has_pixels = (find_boxes(rles)[:, 2] > 0).tolist()
     for annotation, rle, is_label in zip(annotations, rles, has_pixels, strict=True):
         with _naming(path, image, annotation):

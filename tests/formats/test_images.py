@@ -272,6 +272,16 @@ def test_stacks_and_fluorescence_are_refused(tmp_path, picture, settings):
         read_both(path)
 
 
+@pytest.mark.parametrize("axes", ["ZYX", "CYX"])
+@pytest.mark.parametrize("kind", ["imagej", "ome"])
+def test_any_page_of_a_stack_may_be_chosen(tmp_path, picture, axes, kind):
+    path, stack = tmp_path / "a.tif", np.stack([picture[..., 0], picture[..., 1]])
+    tifffile.imwrite(path, stack, photometric="minisblack", metadata={"axes": axes}, **{kind: True})
+    for page in (1, 2):
+        grey = np.repeat(stack[page - 1, ..., None], 3, axis=2)
+        np.testing.assert_array_equal(read_both(path, page=page), grey)
+
+
 @pytest.mark.parametrize("axes", ["YXS", "CYX", "SYX"])
 def test_omes_channels_may_come_first(tmp_path, picture, axes):
     stored = picture if axes == "YXS" else np.moveaxis(picture, -1, 0)

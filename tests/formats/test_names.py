@@ -4,14 +4,17 @@ import csv
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from steatosis_d2.data.coco import read_coco
+from steatosis_d2.data.coco import image_record, read_coco
+from steatosis_d2.data.images import list_inputs
 from steatosis_d2.files import printable, replace_when_done, shorten
 from steatosis_d2.inference.plan import name_inputs
+from steatosis_d2.screening.labels import find_images
 
 # What each is called in tables and files.
 NAMES = {
@@ -62,6 +65,22 @@ def test_label_names_every_image_and_draws_it(folder, tmp_path, run_script):
     assert names == set(NAMES.values())
     assert len(list((tmp_path / "pictures").iterdir())) == len(NAMES)
     json.loads((tmp_path / "l.json").read_bytes().decode())  # plain UTF-8
+
+
+def test_screening_finds_the_files_that_results_name(folder):
+    images = [image_record(i, name, height=64, width=64) for i, name in enumerate(NAMES.values())]
+    label_file = SimpleNamespace(images={image["id"]: image for image in images}, path="l.json")
+    assert {os.fsencode(path.name) for path in find_images(label_file, folder).values()} == set(
+        NAMES
+    )
+
+
+def test_two_names_that_print_alike_are_a_fault(tmp_path):
+    for name in (b"a\xb5.png", b"a%B5.png"):
+        open(os.fsencode(tmp_path) + b"/" + name, "w").close()  # noqa: PTH123
+    files, [fault] = list_inputs([tmp_path])
+    assert len(files) == 1
+    assert "rename one" in fault
 
 
 def test_a_bad_file_of_such_a_name_is_reported(tmp_path, run_script):

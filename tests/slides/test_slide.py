@@ -349,21 +349,6 @@ def test_omes_physical_size_has_its_unit(tmp_path, picture, unit, mpp):
         assert slide.mpp == mpp
 
 
-def test_omes_nanometres_become_um(tmp_path, picture):
-    path = tmp_path / "slide.ome.tif"
-    write_tiff(path, picture, photometric="rgb", metadata=ome_metadata(250, "nm"))
-    with open_slide(path) as slide:
-        assert slide.mpp == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize(("unit", "mpp"), [("um", 0.25), ("micron", 0.25), ("inch", None)])
-def test_imagejs_unit_is_read(tmp_path, picture, unit, mpp):
-    path = tmp_path / "slide.tif"
-    write_tiff(path, picture, imagej=True, resolution=(4, 4), metadata={"unit": unit})
-    with open_slide(path) as slide:
-        assert slide.mpp == mpp
-
-
 def test_dots_per_inch_of_a_png_are_no_pixel_size(tmp_path, picture):
     Image.fromarray(picture).save(tmp_path / "tile.png", dpi=(50_800, 50_800))
     with open_slide(tmp_path / "tile.png") as slide:
