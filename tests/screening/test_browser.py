@@ -10,11 +10,12 @@ from PIL import Image
 
 from steatosis_d2.data.coco import annotation_record, image_record, read_coco, write_coco
 from steatosis_d2.data.synthetic import random_liver
-from steatosis_d2.instances.rle import decode_mask, encode_label_image, encode_mask
+from steatosis_d2.instances.rle import decode_mask, encode_mask
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
 pytest.importorskip("fastapi", reason="the page needs fastapi: pip install '.[screening]'")
 
+from screening_actions import write_true_labels
 from screening_page import (
     WINDOW,
     click,
@@ -42,17 +43,7 @@ def synthetic(tmp_path_factory):
     )
     (folder / "images").mkdir()
     Image.fromarray(window.image_rgb).save(folder / "images" / "tile.png")
-    codes = encode_label_image(window.labels)
-    scores = np.random.default_rng(0).uniform(0.3, 1, len(codes)).round(3)
-    write_coco(
-        folder / "labels.json",
-        [image_record(1, "tile.png", height=420, width=420, mpp=0.5)],
-        [
-            annotation_record(number, 1, rle, score=score)
-            for number, (rle, score) in enumerate(zip(codes.values(), scores, strict=True), 1)
-        ],
-        category="droplet",
-    )
+    write_true_labels(folder / "labels.json", "tile.png", window.labels, mpp=0.5)
     return folder
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tifffile
 
-from steatosis_d2.data.coco import annotation_record, image_record, read_coco, write_coco
+from steatosis_d2.data.coco import image_record, read_coco, write_coco
 from steatosis_d2.data.synthetic import random_liver
-from steatosis_d2.instances.rle import encode_label_image
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install '.[dev]'")
 pytest.importorskip("fastapi", reason="the page needs fastapi: pip install '.[screening]'")
 
+from screening_actions import write_true_labels
 from screening_page import (
     current_label,
     expect,
@@ -39,17 +39,7 @@ def synthetic_slide(tmp_path_factory):
     (folder / "images").mkdir()
     with tifffile.TiffWriter(folder / "images" / "slide.tif") as tiff:
         tiff.write(window.image_rgb, tile=(256, 256), photometric="rgb", compression="zlib")
-    codes = encode_label_image(window.labels)
-    scores = np.random.default_rng(0).uniform(0.3, 1, len(codes)).round(3)
-    write_coco(
-        folder / "labels.json",
-        [image_record(1, "slide.tif", height=1200, width=4400, mpp=0.5)],
-        [
-            annotation_record(number, 1, rle, score=score)
-            for number, (rle, score) in enumerate(zip(codes.values(), scores, strict=True), 1)
-        ],
-        category="droplet",
-    )
+    write_true_labels(folder / "labels.json", "slide.tif", window.labels, mpp=0.5)
     return folder
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from steatosis_d2.data.coco import annotation_record, image_record, write_coco
-from steatosis_d2.instances.rle import decode_mask, encode_mask
+from steatosis_d2.instances.rle import decode_mask, encode_label_image, encode_mask
 
 HEIGHT, WIDTH = 40, 60
 # Rows and columns (first, last + 1) of the labels of image 1, by id.
@@ -26,6 +26,22 @@ def write_labels_file(path, *, scores=(0.9, 0.2, 0.5), **changes):
     annotations[0] |= changes
     write_coco(path, images, annotations, category="droplet")
     return path
+
+
+def write_true_labels(path, file_name, label_image, *, mpp):
+    """All instances of an image as labels, with scores by chance."""
+    codes = encode_label_image(label_image)
+    scores = np.random.default_rng(0).uniform(0.3, 1, len(codes)).round(3)
+    height, width = label_image.shape
+    write_coco(
+        path,
+        [image_record(1, file_name, height=height, width=width, mpp=mpp)],
+        [
+            annotation_record(number, 1, rle, score=score)
+            for number, (rle, score) in enumerate(zip(codes.values(), scores, strict=True), 1)
+        ],
+        category="droplet",
+    )
 
 
 def seen(screening, reviewer="Ann", **options):
