@@ -242,12 +242,12 @@ def segment_image(image_rgb, *, mpp=None, model=None, filters=()):
         (12, '13.5 um')
     """
     rules = parse_rules(list(filters) or ["none"])
+    make_model = choose_model(model)
     with ArraySlide(image_rgb, mpp=mpp) as slide:
         Reporting(rules=tuple(rules)).check(slide)
-        instances = pipeline.segment_in_memory(
-            slide, make_model=choose_model(model), tiling=Tiling(mpp=mpp)
-        )
-    table = measure_instances(instances, mpp=mpp)
+        instances = pipeline.segment_in_memory(slide, make_model=make_model, tiling=Tiling(mpp=mpp))
+    categories = pipeline.describe_model(make_model).categories
+    table = measure_instances(instances, mpp=mpp, categories=categories)
     table["dropped_by"] = find_reasons(table, rules)
     return ImageResult(instances, table)
 

@@ -31,6 +31,9 @@ def add_steatosis_config(cfg):
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     # What the network finds, "droplet" or "nucleus": the words in tables and reports.
     cfg.MODEL.CATEGORY = "droplet"
+    # Names of a network's classes, in their order, where there are several; CATEGORY is one of
+    # them. The others are named in tables and outlines, and no figure counts them.
+    cfg.MODEL.CATEGORIES = []
     # Read a .pkl file that is not from Detectron2's own addresses. A pickle runs code when it is
     # read: allow it only for files whose maker you trust.
     cfg.MODEL.ALLOW_PICKLE = False
@@ -190,10 +193,28 @@ def _check_values(cfg):
         ("MODEL.ROI_MASK_HEAD", "BOX_SCALE", box_scale >= 1, "a factor of at least 1"),
         ("MODEL.DENSE_BRANCH", "SCORE_WEIGHT", 0 <= weight <= 1, "0 to 1"),
         ("MODEL", "CATEGORY", cfg.MODEL.CATEGORY in (DROPLET, NUCLEUS), "droplet or nucleus"),
+        ("MODEL", "CATEGORIES", _are_categories(cfg), _expected_categories(cfg)),
     ]:
         if not is_sound:
             value = reduce(getitem, section.split("."), cfg)[key]
             raise InputError(f"{section}.{key} is {value}; expected {expected}.")
+
+
+def _are_categories(cfg):
+    names = list(cfg.MODEL.CATEGORIES)
+    are_names = all(isinstance(name, str) and name for name in names)
+    return not names or (
+        are_names
+        and len(names) == len(set(names)) == cfg.MODEL.ROI_HEADS.NUM_CLASSES
+        and cfg.MODEL.CATEGORY in names
+    )
+
+
+def _expected_categories(cfg):
+    return (
+        f"[], or a name for each of the {cfg.MODEL.ROI_HEADS.NUM_CLASSES} classes "
+        f"(MODEL.ROI_HEADS.NUM_CLASSES), {cfg.MODEL.CATEGORY} (MODEL.CATEGORY) among them"
+    )
 
 
 def _are_percentiles(values):

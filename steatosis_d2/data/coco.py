@@ -60,7 +60,9 @@ def image_record(
     return record
 
 
-def annotation_record(annotation_id, image_id, rle, *, score=None, box_xywh=None, area_px=None):
+def annotation_record(
+    annotation_id, image_id, rle, *, score=None, box_xywh=None, area_px=None, category_id=1
+):
     """
     COCO record of one instance; box and area follow from the mask.
 
@@ -72,6 +74,7 @@ def annotation_record(annotation_id, image_id, rle, *, score=None, box_xywh=None
         box_xywh (list[int] or None): the mask's bounding box in px, where it is known already;
             pycocotools, which is asked otherwise, stops at images of 2^32 px.
         area_px (int or None): the mask's pixels; as ``box_xywh``.
+        category_id (int): of what it is.
 
     Returns:
         dict: COCO ``annotations`` entry; ``bbox`` is [x, y, width, height] in px.
@@ -79,7 +82,7 @@ def annotation_record(annotation_id, image_id, rle, *, score=None, box_xywh=None
     record = {
         "id": annotation_id,
         "image_id": image_id,
-        "category_id": 1,
+        "category_id": category_id,
         "segmentation": rle,
         "bbox": coco_mask.toBbox(rle).tolist() if box_xywh is None else box_xywh,
         "area": int(coco_mask.area(rle) if area_px is None else area_px),
@@ -99,7 +102,7 @@ def write_coco(path, images, annotations, *, category, info=None):
         images (list[dict]): from :func:`image_record`.
         annotations (iterable[dict]): from :func:`annotation_record`; millions may come one by one.
         category (str or list[dict]): name of the one category, ``droplet`` or ``nucleus``, whose id
-            is 1; or COCO records of several.
+            is 1; or COCO records of several, from :func:`category_records` for instance.
         info (dict or None): COCO ``info``: where the data come from, with which parameters.
     """
     head = {
@@ -189,6 +192,11 @@ def check_outlined(content, path):
             "CVAT exports masks; expected outlines of single objects. If each is one object, set "
             "its iscrowd to 0."
         )
+
+
+def category_records(names):
+    """COCO records of categories (list[dict]), whose ids are 1, 2, ..."""
+    return [{"id": number, "name": name} for number, name in enumerate(names, 1)]
 
 
 def category_names(content):

@@ -11,6 +11,7 @@ from steatosis_d2.data.augmentation import (
     ScaledInput,
     build_train_augmentations,
 )
+from steatosis_d2.data.class_names import list_categories
 from steatosis_d2.data.contrast import stretch_contrast
 from steatosis_d2.data.dense_labels import find_openings, label_pixels
 from steatosis_d2.data.images import read_image_rgb
@@ -45,6 +46,7 @@ class InstanceMapper:
         stretch=(),
         ignore_areas=True,
         labels_pixels=False,
+        fat_class=0,
     ):
         """
         Args:
@@ -57,6 +59,7 @@ class InstanceMapper:
             ignore_areas (bool): whether crowd regions become truths of class -1; else they are
                 background, as Detectron2 has it.
             labels_pixels (bool): whether to add ``sem_seg`` in training.
+            fat_class (int): whose masks are fat in it.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -66,6 +69,7 @@ class InstanceMapper:
         self.stretch = stretch
         self.ignore_areas = ignore_areas
         self.labels_pixels = labels_pixels
+        self.fat_class = fat_class
 
     @classmethod
     def from_config(cls, cfg, *, is_train):
@@ -78,6 +82,7 @@ class InstanceMapper:
             "stretch": cfg.INPUT.STRETCH,
             "ignore_areas": cfg.INPUT.IGNORE_AREAS,
             "labels_pixels": cfg.MODEL.DENSE_BRANCH.ENABLED,
+            "fat_class": list_categories(cfg).index(cfg.MODEL.CATEGORY),
         }
 
     def __call__(self, record):
@@ -108,7 +113,7 @@ class InstanceMapper:
             layers = _paint_layers(record, annotations)
             pixels = None
             if self.labels_pixels:
-                pixels = _label_pixels(record, image, layers, annotations)
+                pixels = _label_pixels(record, image, layers, annotations, self.fat_class)
             image, truths = self._augment(image, layers, annotations, record.get("mpp"), pixels)
             record.update(truths)
         # Detectron2's door: inside the network the channels are in its own order.
@@ -160,14 +165,15 @@ def _paint_layers(record, annotations):
         ) from None
 
 
-def _label_pixels(record, image_rgb, layers, annotations):
+def _label_pixels(record, image_rgb, layers, annotations, fat_class):
     """What the dense branch learns, in the frame of the image as it is in its file."""
     is_ignored = np.array([False] + [bool(one.get("iscrowd")) for one in annotations])
+    is_fat = np.array([False] + [one["category_id"] == fat_class for one in annotations])
     fat, ignored = np.zeros((2, *image_rgb.shape[:2]), bool)
     for layer in layers:
         numbers = layer.astype(np.int64)
         ignored |= is_ignored[numbers]
-        fat |= (numbers > 0) & ~is_ignored[numbers]
+        fat |= is_fat[numbers] & ~is_ignored[numbers]
     white = record.pop("other_white", None)
     return label_pixels(
         image_rgb,

@@ -257,6 +257,7 @@ class Trainer(DefaultTrainer):
         return SteatosisEvaluator(
             dataset_name,
             evaluation_folder(cfg, dataset_name),
+            category=cfg.MODEL.CATEGORY,
             score_threshold=cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST,
             detections_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
         )
@@ -358,14 +359,15 @@ def check_evaluation(cfg):
 
 def check_classes(cfg, names):
     """
-    Check that loaded data sets have as many categories as the network has classes.
+    Check that loaded data sets have the categories of the network's classes.
 
     Args:
-        cfg (CfgNode): ``MODEL.ROI_HEADS.NUM_CLASSES`` is read.
+        cfg (CfgNode): ``MODEL.ROI_HEADS.NUM_CLASSES`` and ``MODEL.CATEGORIES`` are read.
         names (list[str]): data sets that have been loaded.
 
     Raises:
-        InputError: the numbers differ; training would fail with an index error later.
+        InputError: the numbers differ, so that training would fail with an index error later; or,
+            where there are several, the names do.
     """
     for name in names:
         categories = MetadataCatalog.get(name).thing_classes
@@ -374,4 +376,9 @@ def check_classes(cfg, names):
                 f"data set '{name}' has {len(categories)} categories {categories}, the network "
                 f"{cfg.MODEL.ROI_HEADS.NUM_CLASSES} classes; set MODEL.ROI_HEADS.NUM_CLASSES "
                 f"{len(categories)}."
+            )
+        if len(categories) > 1 and list(cfg.MODEL.CATEGORIES) != categories:
+            raise InputError(
+                f"data set '{name}' has the categories {categories}, MODEL.CATEGORIES is "
+                f'{list(cfg.MODEL.CATEGORIES)}; set MODEL.CATEGORIES "{categories}".'
             )

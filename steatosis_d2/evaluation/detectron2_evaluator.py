@@ -6,7 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from steatosis_d2.data.coco import annotation_record, read_coco, write_coco
+from steatosis_d2.data.coco import (
+    annotation_record,
+    category_names,
+    category_records,
+    read_coco,
+    take_category,
+    write_coco,
+)
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images
@@ -31,6 +38,8 @@ class SteatosisEvaluator(DatasetEvaluator):
     ``evaluate`` returns the groups of :class:`~.figures.Evaluation`, so that metrics are named
     ``segm/AP``, ``instances/f1``, ``paper/paper_ap50``, ``clinical/fat_area_error_points`` in
     TensorBoard, ``metrics.json`` and best-checkpoint saving. All fractions are in 0..1, AP too.
+    Where the data set has several categories, each is measured by itself, and the groups of all
+    but the main one say which: ``instances of vessel/f1``.
     Into ``output_dir`` go ``predictions.json`` (COCO, all predictions with their scores) and
     ``metrics.json``; ``tools/evaluate.py`` gives the same figures from ``predictions.json`` and
     the same score threshold.
@@ -42,6 +51,7 @@ class SteatosisEvaluator(DatasetEvaluator):
         output_dir=None,
         distributed=True,
         *,
+        category=None,
         score_threshold=0.0,
         detections_per_image=None,
     ):
@@ -50,6 +60,7 @@ class SteatosisEvaluator(DatasetEvaluator):
             dataset_name (str): registered with ``json_file`` in its metadata.
             output_dir (str, Path or None): where to write; None writes nothing.
             distributed (bool): gather the predictions of all workers, else only this one's.
+            category (str or None): the main one, where there are several; None is the first.
             score_threshold (float): lowest score that counts in every figure but COCO AP, which
                 ranks all predictions: the score from which users will keep them.
             detections_per_image (int or None): the network's cap (``TEST.DETECTIONS_PER_IMAGE``);
@@ -67,6 +78,8 @@ class SteatosisEvaluator(DatasetEvaluator):
         self._dataset_name = dataset_name
         self._truth_path = json_file
         self._truth = read_coco(json_file)
+        self._truth["categories"] = self._truth.get("categories") or category_records(["instance"])
+        self._category = category
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._distributed = distributed
         self._score_threshold = score_threshold
@@ -84,7 +97,8 @@ class SteatosisEvaluator(DatasetEvaluator):
         Args:
             inputs (list[dict]): each with ``image_id``.
             outputs (list[dict]): each with ``instances`` that have ``pred_masks``, bool, shape
-                (N, H, W), in px of the image as it is in its file, and ``scores``.
+                (N, H, W), in px of the image as it is in its file, ``scores`` and
+                ``pred_classes``.
         """
         for image, output in zip(inputs, outputs, strict=True):
             self._detections_by_image[image["image_id"]] = encode_detections(output["instances"])
@@ -110,20 +124,40 @@ class SteatosisEvaluator(DatasetEvaluator):
         truth = self._restrict_to(detections_by_image)
         predictions = {
             "images": truth["images"],
-            "annotations": _annotation_records(truth["images"], detections_by_image),
+            "annotations": _annotation_records(
+                truth["images"], detections_by_image, sorted(category_names(truth))
+            ),
+            "categories": truth["categories"],
         }
         self._warn_of_cap(truth["images"], detections_by_image)
+        if self._output_dir is not None:
+            self._write_predictions(self._output_dir, predictions)
+        metrics = OrderedDict()
+        for name, suffix in self._name_categories(truth).items():
+            evaluation = self._evaluate_category(truth, predictions, name)
+            logger.info(
+                "Evaluation of %s%s\n%s", self._dataset_name, suffix, format_table(evaluation)
+            )
+            if self._output_dir is not None:
+                path = self._output_dir / f"metrics{suffix.replace(' ', '_')}.json"
+                write_json(path, as_record(evaluation), indent=2)
+            metrics.update((group + suffix, values) for group, values in evaluation.metrics.items())
+        return metrics
+
+    def _name_categories(self, truth):
+        """What is measured -> what its figures' groups end in: nothing, for the main category."""
+        names = list(category_names(truth).values())
+        main = self._category if self._category in names else names[0]
+        return {main: ""} | {name: f" of {name}" for name in names if name != main}
+
+    def _evaluate_category(self, truth, predictions, name):
         pairs = pair_images(
-            truth,
-            predictions,
+            take_category(truth, name),
+            take_category(predictions, name),
             truth_name=self._truth_path,
             predictions_name=f"predictions on {self._dataset_name}",
         )
-        evaluation = evaluate_pairs(pairs, score_threshold=self._score_threshold)
-        logger.info("Evaluation of %s\n%s", self._dataset_name, format_table(evaluation))
-        if self._output_dir is not None:
-            self._write(self._output_dir, predictions, evaluation)
-        return OrderedDict(evaluation.metrics)
+        return evaluate_pairs(pairs, score_threshold=self._score_threshold)
 
     def _restrict_to(self, detections_by_image):
         """The truths of the images that were processed; a warning if these are not all."""
@@ -146,6 +180,7 @@ class SteatosisEvaluator(DatasetEvaluator):
             "annotations": [
                 a for a in self._truth["annotations"] if a["image_id"] in detections_by_image
             ],
+            "categories": self._truth["categories"],
         }
 
     def _warn_of_cap(self, images, detections_by_image):
@@ -163,17 +198,16 @@ class SteatosisEvaluator(DatasetEvaluator):
                 full[0],
             )
 
-    def _write(self, output_dir, predictions, evaluation):
+    def _write_predictions(self, output_dir, predictions):
         path = output_dir / "predictions.json"
         write_coco(
             path,
             predictions["images"],
             predictions["annotations"],
-            category=_category(self._truth),
+            category=predictions["categories"],
             info={"description": f"predictions on {self._dataset_name}, all scores"},
         )
-        write_json(output_dir / "metrics.json", as_record(evaluation), indent=2)
-        logger.info("Wrote %s and metrics.json beside it", path)
+        logger.info("Writing %s, and metrics.json beside it", path)
 
 
 def encode_detections(instances):
@@ -182,42 +216,42 @@ def encode_detections(instances):
 
     Args:
         instances (detectron2.structures.Instances): with ``pred_masks``, bool, shape (N, H, W),
-            on any device, and ``scores``.
+            on any device, ``scores`` and ``pred_classes``.
 
     Returns:
-        list[tuple]: (COCO RLE or None, score) an instance; None where the mask is empty.
+        list[tuple]: (COCO RLE or None, score, class) an instance; None where the mask is empty.
     """
     height, width = instances.image_size
     codes = []
-    for mask, score in zip(
-        instances.pred_masks.cpu().numpy(), instances.scores.tolist(), strict=True
+    for mask, score, number in zip(
+        instances.pred_masks.cpu().numpy(),
+        instances.scores.tolist(),
+        instances.pred_classes.tolist(),
+        strict=True,
     ):
         rows = np.flatnonzero(mask.any(axis=1))
         if not rows.size:
-            codes.append((None, score))
+            codes.append((None, score, number))
             continue
         top = int(rows[0])
         strip = mask[top : rows[-1] + 1]
         columns = np.flatnonzero(strip.any(axis=0))
         left = int(columns[0])
         crop = strip[:, left : columns[-1] + 1]
-        codes.append((encode_crop(crop, top=top, left=left, height=height, width=width), score))
+        code = encode_crop(crop, top=top, left=left, height=height, width=width)
+        codes.append((code, score, number))
     return codes
 
 
-def _annotation_records(images, detections_by_image):
+def _annotation_records(images, detections_by_image, category_ids):
+    """COCO annotations; a network's classes are a data set's categories in order of their ids."""
     found = (
-        (image["id"], rle, score)
+        (image["id"], rle, score, category_ids[number])
         for image in images
-        for rle, score in detections_by_image[image["id"]]
+        for rle, score, number in detections_by_image[image["id"]]
         if rle is not None
     )
     return [
-        annotation_record(number, image_id, rle, score=score)
-        for number, (image_id, rle, score) in enumerate(found, 1)
+        annotation_record(number, image_id, rle, score=score, category_id=category_id)
+        for number, (image_id, rle, score, category_id) in enumerate(found, 1)
     ]
-
-
-def _category(truth):
-    categories = truth.get("categories") or [{"name": "instance"}]
-    return categories[0]["name"]

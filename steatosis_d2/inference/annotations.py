@@ -82,4 +82,5 @@ def _as_records(instances, slide):
             score=round(float(instance.score), 4),
             box_xywh=box_xywh,
             area_px=np.count_nonzero(instance.crop),
+            category_id=instance.class_index + 1,
         )

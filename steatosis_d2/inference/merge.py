@@ -247,7 +247,8 @@ def _unite(parts):
     left, top = boxes[:, :2].min(axis=0).tolist()
     right, bottom = boxes[:, 2:].max(axis=0).tolist()
     score = max(part.instance.score for part in parts)
-    union = Instance(np.zeros((bottom - top, right - left), bool), top, left, score)
+    crop = np.zeros((bottom - top, right - left), bool)
+    union = replace(parts[0].instance, crop=crop, top=top, left=left, score=score)
     for part in parts:
         union.crop[_window(union, _box_xyxy(part.instance))] |= part.instance.crop
     return JoinedDroplet(parts, union, int(np.count_nonzero(union.crop)))
@@ -276,6 +277,10 @@ def _connect_if_overlapping(first, second):
     if n_shared < MIN_SHARED * min(areas):
         return
     agrees = n_shared > MIN_AGREEMENT * (sum(areas) - n_shared)
+    if first.instance.class_index != second.instance.class_index:
+        if not agrees:  # a droplet beside a vessel, or one in a lobule
+            return
+        agrees = False  # one object of two names: the larger view is kept
     cluster = _merge_clusters(first.cluster, second.cluster)
     cluster.links.append((first, second, agrees))
 

@@ -72,8 +72,13 @@ class LoadedModel:
 
     @property
     def category(self):
-        """What it finds."""
+        """What it is for, ``droplet`` or ``nucleus``."""
         return self.model.category
+
+    @property
+    def categories(self):
+        """Names of all its classes; :attr:`category` is among them."""
+        return self.model.categories
 
     def describe(self):
         """What makes its results what they are (dict)."""
@@ -156,10 +161,12 @@ class ClassicalModel:
     Attributes:
         batch_size (int): one tile at a time.
         category (str): it finds droplets.
+        categories (tuple[str, ...]): and nothing else.
     """
 
     batch_size = 1
     category = DROPLET
+    categories = (DROPLET,)
 
     def __init__(self, method=CLUMP_SPLIT, *, score_threshold=None):
         """

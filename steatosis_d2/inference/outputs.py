@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from steatosis_d2.data.coco import write_coco
+from steatosis_d2.data.coco import category_records, write_coco
 from steatosis_d2.files import replace_when_done, write_json
 from steatosis_d2.inference.annotations import (
     describe_slide,
@@ -23,11 +23,23 @@ from steatosis_d2.instances.instance import Instance
 from steatosis_d2.instances.outlines import trace_outlines
 from steatosis_d2.instances.strip import split_in_batches
 from steatosis_d2.measurement import summary
-from steatosis_d2.measurement.filters import Rule, check_units, find_reasons, select_kept
+from steatosis_d2.measurement.filters import (
+    Rule,
+    check_units,
+    find_reasons,
+    select_category,
+    select_kept,
+)
 from steatosis_d2.measurement.grading import GradeCalibration
 from steatosis_d2.measurement.morphology import measure_instances
 from steatosis_d2.report import html, pictures
-from steatosis_d2.report.overlay import DROPPED_RGB, PREDICTED_RGB, draw_outline, show_dark_field
+from steatosis_d2.report.overlay import (
+    DROPPED_RGB,
+    OTHER_RGB,
+    PREDICTED_RGB,
+    draw_outline,
+    show_dark_field,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +50,7 @@ _ROW_GROUP = 100_000
 # A third of the time of Pillow's default for files a few percent larger.
 _PNG_LEVEL = 3
 # Not among QuPath's measurements: it has them itself, or they are not numbers.
-_NOT_MEASURED = ("left_px", "top_px", "width_px", "height_px", "dropped_by")
+_NOT_MEASURED = ("category", "left_px", "top_px", "width_px", "height_px", "dropped_by")
 
 
 @dataclass(frozen=True)
@@ -127,7 +139,7 @@ def measure_slide(segmented, reporting):
         of ``summary.csv``.
     """
     slide = segmented.slide
-    table = measure_instances(_Instances(segmented), mpp=slide.mpp)
+    table = measure_instances(_Instances(segmented), mpp=slide.mpp, categories=segmented.categories)
     table["dropped_by"] = find_reasons(table, reporting.rules)
     row = summary.summarise(
         table,
@@ -163,7 +175,8 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     slide = segmented.slide
     table, row = measure_slide(segmented, reporting)
     write_table(folder / f"{segmented.name}.parquet", table, segmented)
-    gallery = pictures.choose_gallery(select_kept(table), size=html.GALLERY_SIZE)
+    counted = select_kept(select_category(table, segmented.category))
+    gallery = pictures.choose_gallery(counted, size=html.GALLERY_SIZE)
     wanted = {row for rows in gallery.values() for row in rows}
     # A slide without a pyramid is read whole for this, so it is read once.
     picture_rgb = show_dark_field(slide.thumbnail(OVERLAY_PX))
@@ -194,7 +207,15 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
 
 
 def write_run_outputs(
-    result_folders, folder, *, category, model, parameters, faults, detailed_inputs=10
+    result_folders,
+    folder,
+    *,
+    category,
+    categories,
+    model,
+    parameters,
+    faults,
+    detailed_inputs=10,
 ):
     """
     Write ``predictions.json`` (COCO), ``summary.csv`` and ``report.html`` of a run.
@@ -203,7 +224,8 @@ def write_run_outputs(
         result_folders (list[Path]): those given to :func:`write_slide_outputs`, in the order of
             the inputs.
         folder (str or Path): where to write; it is created.
-        category (str): ``droplet`` or ``nucleus``.
+        category (str): what is counted, ``droplet`` or ``nucleus``.
+        categories (tuple[str, ...]): names of the model's classes.
         model (dict): what segmented, as its ``describe()`` says; JSON values.
         parameters (dict): settings of the run; JSON values.
         faults (dict): file name -> what is wrong with an input that could not be segmented.
@@ -220,7 +242,7 @@ def write_run_outputs(
         folder / "predictions.json",
         [result["image"] | {"id": number} for number, result in enumerate(results, 1)],
         read_annotations(result_folders),
-        category=category,
+        category=category_records(categories),
         info={"model": model, "parameters": parameters},
     )
     rows = [result["summary"] for result in results]
@@ -287,6 +309,7 @@ def _write_instances(segmented, table, folder, result_folder, *, canvases, wante
     slide = segmented.slide
     overlay_rgb, overview_rgb = canvases
     is_kept = (table["dropped_by"] == "").to_numpy()
+    colors_rgb = _choose_colors(table, segmented.category)
     shown: dict[int, Instance] = {}
     result_folder.mkdir(parents=True, exist_ok=True)
     with (
@@ -299,16 +322,24 @@ def _write_instances(segmented, table, folder, result_folder, *, canvases, wante
             first += len(batch)
             kept = {row: instance for row, instance in numbered.items() if is_kept[row]}
             shown.update((row, kept[row]) for row in wanted & kept.keys())
-            _draw(numbered, is_kept, overlay_rgb, slide)
-            _draw(numbered, is_kept, overview_rgb, slide, min_side_px=pictures.VISIBLE_PX)
+            _draw(numbered, colors_rgb, overlay_rgb, slide)
+            _draw(numbered, colors_rgb, overview_rgb, slide, min_side_px=pictures.VISIBLE_PX)
             if kept:
-                for feature in _as_features(kept, table, segmented):
+                for feature in _as_features(kept, table, colors_rgb):
                     write_feature(feature)
                 annotate(list(kept.values()))
     return shown
 
 
-def _draw(numbered, is_kept, picture_rgb, slide, *, min_side_px=0):
+def _choose_colors(table, category):
+    """Colour of each row's outline: list of RGB."""
+    return [
+        DROPPED_RGB if dropped_by else PREDICTED_RGB if name == category else OTHER_RGB
+        for dropped_by, name in zip(table["dropped_by"], table["category"], strict=True)
+    ]
+
+
+def _draw(numbered, colors_rgb, picture_rgb, slide, *, min_side_px=0):
     """Outline those instances that are ``min_side_px`` wide or high in the picture, in place."""
     scale = picture_rgb.shape[1] / slide.width
     for row, instance in numbered.items():
@@ -318,12 +349,12 @@ def _draw(numbered, is_kept, picture_rgb, slide, *, min_side_px=0):
                 instance.crop,
                 instance.top,
                 instance.left,
-                color_rgb=PREDICTED_RGB if is_kept[row] else DROPPED_RGB,
+                color_rgb=colors_rgb[row],
                 scale=scale,
             )
 
 
-def _as_features(kept, table, segmented):
+def _as_features(kept, table, colors_rgb):
     """QuPath detections of some instances, with all numbers of their rows as measurements."""
     rows = table.iloc[list(kept)]
     columns = {
@@ -331,14 +362,19 @@ def _as_features(kept, table, segmented):
         for name in rows.columns
         if name not in _NOT_MEASURED
     }
-    for number, polygons, *values in zip(
-        rows["instance_id"].tolist(), trace_outlines(kept.values()), *columns.values(), strict=True
+    for row, number, category, polygons, *values in zip(
+        kept,
+        rows["instance_id"].tolist(),
+        rows["category"].tolist(),
+        trace_outlines(kept.values()),
+        *columns.values(),
+        strict=True,
     ):
         yield detection_feature(
             polygons,
             number=number,
-            category=segmented.category,
-            color_rgb=PREDICTED_RGB,
+            category=category,
+            color_rgb=colors_rgb[row],
             # NaN: a lone instance has no neighbour
             measurements={
                 name: value for name, value in zip(columns, values, strict=True) if value == value

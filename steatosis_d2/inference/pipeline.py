@@ -69,7 +69,8 @@ class ModelFacts:
     What is to be known of a model by those who do not run it.
 
     Attributes:
-        category (str): what it finds, ``droplet`` or ``nucleus``.
+        category (str): what it is for, ``droplet`` or ``nucleus``.
+        categories (tuple[str, ...]): names of all its classes.
         batch_size (int): tiles that it takes together.
         description (dict): from its ``describe()``.
         assumed_mpp (float or None): um/px that it takes images of unknown pixel size to have.
@@ -78,6 +79,7 @@ class ModelFacts:
     """
 
     category: str
+    categories: tuple[str, ...]
     batch_size: int
     description: dict
     assumed_mpp: float | None = None
@@ -117,6 +119,7 @@ def describe_model(make_model):
         model = load_cached(make_model)
         return ModelFacts(
             model.category,
+            getattr(model, "categories", (model.category,)),
             model.batch_size,
             model.describe(),
             assumed_mpp=getattr(model, "assumed_mpp", None),
@@ -336,6 +339,7 @@ def _as_segmented(run, facts, parameters):
         tissue=run.plan.tissue,
         model=facts.description,
         category=facts.category,
+        categories=facts.categories,
         parameters=parameters,
         file_name=run.item.file_name,
         name=run.item.name,

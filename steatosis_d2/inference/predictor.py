@@ -15,6 +15,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.utils.file_io import PathManager
 
 from steatosis_d2 import __version__
+from steatosis_d2.data.class_names import check_class_names, list_categories
 from steatosis_d2.data.input_scale import input_scale
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
@@ -37,7 +38,8 @@ class MaskRCNNPredictor:
 
     Attributes:
         batch_size (int): number of tiles that one call does best with.
-        category (str): what it finds, ``droplet`` or ``nucleus``.
+        category (str): what it is for, ``droplet`` or ``nucleus``.
+        categories (tuple[str, ...]): names of all its classes; ``category`` is among them.
         score_threshold (float): lowest score that is kept.
         assumed_mpp (float or None): um/px that images of unknown pixel size are taken to have.
         input_scale (callable): um/px of an image, or None -> px of the network's input for one
@@ -55,19 +57,22 @@ class MaskRCNNPredictor:
                 means what is best on the device.
 
         Raises:
-            InputError: there are no weights, or they do not fit the network.
+            InputError: there are no weights, or they do not fit the network, or its classes have
+                no names.
         """
         if not cfg.MODEL.WEIGHTS:
             raise InputError(
                 "the config names no weights; give a checkpoint of this network, e.g. "
                 "MODEL.WEIGHTS output/liver_starter/model_best.pth."
             )
+        check_class_names(cfg)
         cfg = cfg.clone()
         cfg.defrost()
         if score_threshold is not None:
             cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = float(score_threshold)
         self.score_threshold = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
         self.category = cfg.MODEL.CATEGORY
+        self.categories = list_categories(cfg)
         self.assumed_mpp = cfg.TEST.MPP or cfg.INPUT.MPP * cfg.INPUT.SCALE or None
         self.input_scale = functools.partial(
             input_scale, scale=cfg.INPUT.SCALE, network_mpp=cfg.INPUT.MPP
@@ -133,6 +138,7 @@ class MaskRCNNPredictor:
         """
         return {
             "kind": "Mask R-CNN",
+            "categories": list(self.categories),
             "weights": Path(self.weights).name,
             "weights_sha256": sha256_of(self.weights),
             "precision": getattr(self.network, "precision_name", "float32"),
@@ -250,8 +256,17 @@ def to_instances(output, *, height, width):
         output.mask_probabilities, output.pred_boxes.tensor, height=height, width=width
     )
     return [
-        Instance(crop, top, left, score, truncated=touches_border(crop, top, left, height, width))
-        for (crop, top, left), score in zip(crops, output.scores.tolist(), strict=True)
+        Instance(
+            crop,
+            top,
+            left,
+            score,
+            truncated=touches_border(crop, top, left, height, width),
+            class_index=class_index,
+        )
+        for (crop, top, left), score, class_index in zip(
+            crops, output.scores.tolist(), output.pred_classes.tolist(), strict=True
+        )
         if crop.size
     ]
 

@@ -31,7 +31,8 @@ class SegmentedSlide:
         slide (Slide): open.
         tissue (TissueMask): where it was looked at.
         model (dict): what found it, from the model's ``describe()``.
-        category (str): what was found, ``droplet`` or ``nucleus``.
+        category (str): what was looked for, ``droplet`` or ``nucleus``.
+        categories (tuple[str, ...]): names of the model's classes, that among them.
         parameters (dict): the settings of the run.
         file_name (str): what tables and COCO files call the slide.
         name (str): what its output files begin with.
@@ -42,6 +43,7 @@ class SegmentedSlide:
     tissue: TissueMask
     model: dict
     category: str
+    categories: tuple[str, ...]
     parameters: dict
     file_name: str
     name: str

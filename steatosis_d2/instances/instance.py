@@ -17,6 +17,7 @@ class Instance:
         top, left (int): row and column of the crop in the image, in px.
         score (float): confidence in 0..1.
         truncated (bool): whether a border of what was segmented cuts the object.
+        class_index (int): its class, among those of the model that found it.
     """
 
     crop: np.ndarray
@@ -24,6 +25,7 @@ class Instance:
     left: int
     score: float
     truncated: bool = False
+    class_index: int = 0
 
     @property
     def bottom(self):

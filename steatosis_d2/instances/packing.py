@@ -12,6 +12,7 @@ _ROW = np.dtype(
         ("width", "<u4"),
         ("score", "<f8"),
         ("truncated", "?"),
+        ("class_index", "u1"),
     ]
 )
 _COUNT = np.dtype("<u4")
@@ -31,12 +32,22 @@ def pack_instances(groups):
         >>> dot = Instance(np.ones((1, 1), bool), top=3, left=5, score=0.75)
         >>> data = pack_instances([[], [dot]])
         >>> len(data), [len(group) for group in unpack_instances(data)]
-        (38, [0, 1])
+        (39, [0, 1])
     """
     instances = [instance for group in groups for instance in group]
     counts = np.array([len(groups), *map(len, groups)], _COUNT)
     table = np.array(
-        [(item.top, item.left, *item.crop.shape, item.score, item.truncated) for item in instances],
+        [
+            (
+                item.top,
+                item.left,
+                *item.crop.shape,
+                item.score,
+                item.truncated,
+                item.class_index,
+            )
+            for item in instances
+        ],
         _ROW,
     )
     pixels = [np.asarray(item.crop, bool).ravel() for item in instances]

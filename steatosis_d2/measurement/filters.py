@@ -126,7 +126,7 @@ def find_reasons(table, rules):
     """
     Say of each instance why it does not count.
 
-    Averages are over all instances of the table, whatever other rules say of them.
+    Averages are over all instances of a category, whatever other rules say of them.
 
     Args:
         table (pandas.DataFrame): from :func:`~.morphology.measure_instances`.
@@ -136,9 +136,10 @@ def find_reasons(table, rules):
         pandas.array: str, shape (n,): the first rule that is not met; "" for what is kept.
     """
     reasons = np.full(len(table), "", object)
-    if len(table):
+    for rows in _rows_of_categories(table):
+        part = table.iloc[rows]
         for rule in reversed(rules):
-            reasons[~rule.is_met(table)] = str(rule)
+            reasons[rows[~rule.is_met(part)]] = str(rule)
     return pd.array(reasons, dtype="string")  # text in Parquet, even where there is none
 
 
@@ -154,6 +155,31 @@ def select_kept(table):
     """
     is_kept = (table["dropped_by"] == "").to_numpy()
     return table if is_kept.all() else table[is_kept]
+
+
+def select_category(table, category):
+    """
+    The rows of one category: without a copy where there is no other.
+
+    Args:
+        table (pandas.DataFrame): with a column ``category``, or all of one.
+        category (str): its name.
+
+    Returns:
+        pandas.DataFrame: with their labels; not to be changed.
+    """
+    if "category" not in table:
+        return table
+    is_wanted = (table["category"] == category).to_numpy()
+    return table if is_wanted.all() else table[is_wanted]
+
+
+def _rows_of_categories(table):
+    """Numbers of the rows of each category that the table has."""
+    if "category" not in table:
+        return [np.arange(len(table))] if len(table) else []
+    codes = table["category"].cat.codes.to_numpy()
+    return [np.flatnonzero(codes == code) for code in np.unique(codes)]
 
 
 def _parse_rule(text):

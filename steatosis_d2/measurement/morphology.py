@@ -39,6 +39,7 @@ _BATCH_COLUMNS = {
     "circularity": np.float32,
     "score": np.float32,
     "truncated": bool,
+    "class_index": np.int8,
 }
 # Variance of a uniform distribution over 1 px: pixels are squares, not points. Without it the
 # axes of small disks come out short.
@@ -47,7 +48,7 @@ _BOXES_AT_ONCE = 20_000
 _PIXELS_AT_ONCE = 1_000_000
 
 
-def measure_instances(instances, *, mpp):
+def measure_instances(instances, *, mpp, categories=None):
     """
     Measure instances.
 
@@ -55,6 +56,7 @@ def measure_instances(instances, *, mpp):
         instances (iterable[Instance]): a list, or whatever starts anew each time it is iterated
             over: it is read twice, and never held as a whole.
         mpp (float or None): pixel size in um/px.
+        categories (tuple[str, ...] or None): names of the classes; None leaves the column out.
 
     Returns:
         pandas.DataFrame: one row an instance, in their order. Without a pixel size the columns in
@@ -62,6 +64,7 @@ def measure_instances(instances, *, mpp):
 
         ============================  ========================================================
         instance_id                   1, 2, ...
+        category                      its class (pandas.Categorical)
         left_px, top_px               first column and row of the bounding box, in the image
         width_px, height_px           size of the bounding box
         centroid_x_px, centroid_y_px  in the image; the first pixel's centre is (0.5, 0.5)
@@ -86,7 +89,10 @@ def measure_instances(instances, *, mpp):
             for name, dtype in _BATCH_COLUMNS.items()
         }
     )
+    classes = table.pop("class_index")
     table.insert(0, "instance_id", np.arange(1, len(table) + 1))
+    if categories is not None:
+        table.insert(1, "category", pd.Categorical.from_codes(classes, list(categories)))
     table.insert(len(table.columns) - 2, "touching", count_touching(instances, table))
     nearest_px = measure_nearest(table[["centroid_x_px", "centroid_y_px"]].to_numpy())
     table.insert(len(table.columns) - 2, "nearest_neighbour_px", nearest_px.astype(np.float32))
@@ -227,6 +233,7 @@ def _measure_batch(instances):
         "circularity": 4 * np.pi * moments["area"] / perimeter**2,
         "score": [instance.score for instance in instances],
         "truncated": [instance.truncated for instance in instances],
+        "class_index": [instance.class_index for instance in instances],
     }
     return {name: np.asarray(columns[name], dtype) for name, dtype in _BATCH_COLUMNS.items()}
 

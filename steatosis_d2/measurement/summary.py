@@ -9,7 +9,7 @@ import numpy as np
 
 from steatosis_d2.data.coco import DROPLET, NUCLEUS
 from steatosis_d2.files import replace_when_done
-from steatosis_d2.measurement.filters import select_kept
+from steatosis_d2.measurement.filters import select_category, select_kept
 from steatosis_d2.measurement.morphology import measure_instances, measure_nearest
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,8 @@ def summarise(
     Args:
         table (pandas.DataFrame): from :func:`~.morphology.measure_instances`, with a
             column ``dropped_by``.
-        category (str): ``droplet`` or ``nucleus``; its terms are in the columns' names.
+        category (str): ``droplet`` or ``nucleus``; its terms are in the columns' names, and
+            instances of others are counted, no more.
         file_name (str): the input.
         shape_px (tuple[int, int]): height and width of the input.
         mpp (float or None): its pixel size in um/px.
@@ -69,6 +70,8 @@ def summarise(
         in um without a pixel size, or a percentage of no tissue.
     """
     terms = TERMS[category]
+    others = Counter(_list_others(select_kept(table), category))
+    table = select_category(table, category)
     kept = select_kept(table)
     area_px = kept["area_px"] if mpp is None else kept["area_um2"] / mpp**2
     mm2 = None if mpp is None else (mpp / 1000) ** 2
@@ -101,8 +104,9 @@ def summarise(
         **_summarise_lengths(kept, mpp),
         **(_summarise_macrovesicular(kept, mpp, macro_diameter_um) if category == DROPLET else {}),
         "truncated": int(kept["truncated"].sum()),
+        "other_categories": _join_counts(others),
         "dropped": len(table) - len(kept),
-        "dropped_by": "; ".join(f"{rule}: {n}" for rule, n in sorted(reasons.items())),
+        "dropped_by": _join_counts(reasons),
         "grade": None if calibration is None or percent is None else calibration.grade(percent),
         "grade_calibration": calibration and calibration.name,
     }
@@ -180,6 +184,17 @@ def _summarise_macrovesicular(kept, mpp, macro_diameter_um):
         figures["macrovesicular_fat_percent"] = share
         figures["microvesicular_fat_percent"] = None if share is None else 100 - share
     return figures
+
+
+def _list_others(table, category):
+    """Names of the instances' categories, but for the one that is counted."""
+    if "category" not in table:
+        return []
+    return table["category"][table["category"] != category].tolist()
+
+
+def _join_counts(counts):
+    return "; ".join(f"{name}: {n}" for name, n in sorted(counts.items()))
 
 
 def _ratio(value, total):

@@ -1,12 +1,12 @@
 """Heads for images with hundreds of small instances."""
 
 import numpy as np
-import torch
 from detectron2.config import configurable
 from detectron2.modeling import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers, fast_rcnn_inference
 from detectron2.structures import Boxes, Instances
 
+from steatosis_d2.data.class_names import list_categories
 from steatosis_d2.modeling.dense_branch import DENSE, enlarge_boxes, temper_scores
 from steatosis_d2.modeling.limits import scale_with_area
 
@@ -46,6 +46,7 @@ class SteatosisROIHeads(StandardROIHeads):
         if branch.ENABLED:
             layers.branch_weight = branch.SCORE_WEIGHT
             layers.branch_stride = input_shape[branch.IN_FEATURES[0]].stride
+            layers.fat_class = list_categories(cfg).index(cfg.MODEL.CATEGORY)
         return {**parts, "box_predictor": layers}
 
     def _forward_box(self, features, proposals):
@@ -107,9 +108,10 @@ class OutputLayers(FastRCNNOutputLayers):
         branch_weight (float): of the dense branch in the scores, as for
             :func:`~.dense_branch.temper_scores`.
         branch_stride (int): px of the network's input in one of the dense branch.
+        fat_class (int): the class that the dense branch knows of.
     """
 
-    branch_weight, branch_stride = 0.0, 1
+    branch_weight, branch_stride, fat_class = 0.0, 1, 0
 
     def inference(self, predictions, proposals, *, score_threshold=None, dense=None):
         """
@@ -142,16 +144,17 @@ class OutputLayers(FastRCNNOutputLayers):
 
     def _temper(self, scores, boxes, probabilities, score_threshold):
         """Scores (N, K + 1) of one image, tempered where they can stay above the threshold."""
-        tempered = torch.zeros_like(scores)
+        number = self.fat_class
         boxes = boxes.view(len(boxes), boxes.shape[1] // 4, 4).expand(-1, self.num_classes, 4)
-        for number in range(self.num_classes):
-            # The branch gives 1 at most
-            chosen = scores[:, number] ** (1 - self.branch_weight) >= score_threshold
-            tempered[chosen, number] = temper_scores(
-                scores[chosen, number],
-                boxes[chosen, number],
-                probabilities,
-                weight=self.branch_weight,
-                stride=self.branch_stride,
-            )
+        tempered = scores.clone()
+        # The branch gives 1 at most
+        chosen = scores[:, number] ** (1 - self.branch_weight) >= score_threshold
+        tempered[~chosen, number] = 0
+        tempered[chosen, number] = temper_scores(
+            scores[chosen, number],
+            boxes[chosen, number],
+            probabilities,
+            weight=self.branch_weight,
+            stride=self.branch_stride,
+        )
         return tempered

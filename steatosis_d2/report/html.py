@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from steatosis_d2.files import replace_when_done
-from steatosis_d2.measurement.filters import select_kept
+from steatosis_d2.measurement.filters import select_category, select_kept
 from steatosis_d2.measurement.summary import TERMS
 from steatosis_d2.report import pictures
 
@@ -47,6 +47,8 @@ def render_section(
         str: HTML.
     """
     slide, terms = segmented.slide, TERMS[segmented.category]
+    has_others = bool(summary["other_categories"])
+    table = select_category(table, segmented.category)
     kept = select_kept(table)
     dropped = table["dropped_by"][table["dropped_by"] != ""].value_counts().sort_index()
     return _TEMPLATES.get_template("section.html").render(
@@ -56,7 +58,9 @@ def render_section(
         overview={
             "uri": pictures.as_data_uri(overview_rgb),
             "alt": f"Overview with {len(kept)} outlined {terms.plural}",
-            "caption": _explain_outlines(table, kept, overview_rgb.shape[1] / slide.width, terms),
+            "caption": _explain_outlines(
+                table, kept, overview_rgb.shape[1] / slide.width, terms, has_others=has_others
+            ),
         },
         heat=_draw_heat(plain_rgb, segmented, kept, terms) if len(kept) else None,
         scale_bar=_choose_scale_bar(slide),
@@ -164,12 +168,14 @@ def format_length(length_px, mpp):
     return f"{format_number(length_um)} µm"
 
 
-def _explain_outlines(table, kept, scale, terms):
+def _explain_outlines(table, kept, scale, terms, *, has_others):
     parts = ["Overview"]
     if len(kept):
         parts.append(f"{terms.plural} outlined in green")
     if len(kept) < len(table):
         parts.append("left out by the filter: orange")
+    if has_others:
+        parts.append("what else was found, and is not counted: blue")
     if (scale * table[["width_px", "height_px"]].max(axis=1) < pictures.VISIBLE_PX).any():
         parts.append("the smallest are not outlined at this size")
     return "; ".join(parts) + "."
@@ -207,6 +213,8 @@ def _list_key_figures(summary, terms):
     texts = [
         (label, _with_unit(*figure)) for label, figure in figures.items() if figure[0] is not None
     ]
+    if summary["other_categories"]:
+        texts.append(("also found", summary["other_categories"]))
     texts.append(("tissue", _format_tissue(summary)))
     texts.append(("size", f"{summary['width_px']:,} × {summary['height_px']:,} px"))
     pixel_size = _with_unit(summary["mpp"], "µm") if summary["mpp"] else "unknown"

@@ -155,6 +155,7 @@ class _Looker:
         choice = choose_model(**model_settings)
         network = choice()
         self.description, self.category = network.describe(), network.category
+        self._class_index = network.categories.index(network.category)
         self._threshold = network.score_threshold
         self._colours = read_training_colours(network.weights)
         lower = max(self._threshold - NEAR_THRESHOLD, 0.0)
@@ -184,7 +185,7 @@ class _Looker:
                 [classical] = self._classical([image_rgb], mpp=slide.mpp, **context)
                 findings[i] = measure_region(
                     image_rgb,
-                    found,
+                    [one for one in found if one.class_index == self._class_index],
                     classical,
                     threshold=self._threshold,
                     region=regions[i],

@@ -35,7 +35,12 @@ def disk(row, column, radius=6):
 
 def instances(masks, scores):
     stack = torch.from_numpy(np.array(masks, bool).reshape(-1, HEIGHT, WIDTH))
-    return Instances((HEIGHT, WIDTH), pred_masks=stack, scores=torch.tensor(scores))
+    return Instances(
+        (HEIGHT, WIDTH),
+        pred_masks=stack,
+        scores=torch.tensor(scores),
+        pred_classes=torch.zeros(len(scores), dtype=torch.long),
+    )
 
 
 def predict(image_id):
@@ -82,8 +87,8 @@ def evaluate_all(dataset, **options):
 def test_masks_are_kept_as_codes_of_the_same_pixels():
     masks = [disk(0, 0), disk(20, 59), np.ones((HEIGHT, WIDTH), bool)]
     codes = encode_detections(instances(masks, [0.5, 0.25, 0.125]))
-    assert [score for _, score in codes] == [0.5, 0.25, 0.125]
-    for (rle, _), mask in zip(codes, masks, strict=True):
+    assert [score for _, score, _ in codes] == [0.5, 0.25, 0.125]
+    for (rle, _, _), mask in zip(codes, masks, strict=True):
         assert np.array_equal(decode_mask(rle), mask)
 
 

@@ -41,6 +41,10 @@ class Segmented:
     parameters: dict = field(default_factory=lambda: {"tile_px": 1024})
 
     @property
+    def categories(self):
+        return (self.category,)
+
+    @property
     def tissue(self):
         return find_tissue(self.slide)
 
@@ -85,10 +89,12 @@ def write_all(folder, *segmented, rules=(), faults=None, **settings):
             result_folder=result_folder,
             reporting=Reporting(rules=tuple(parse_rules(list(rules))), **settings),
         )
+    category = segmented[0].category if segmented else "droplet"
     write_run_outputs(
         result_folders,
         folder,
-        category=segmented[0].category if segmented else "droplet",
+        category=category,
+        categories=(category,),
         model={"kind": "drawn"},
         parameters={"filter": list(rules)},
         faults=faults or {},

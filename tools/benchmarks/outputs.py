@@ -44,6 +44,7 @@ class DrawnSlide:
     name: str = "drawn"
     file_name: str = "drawn.svs"
     category: str = "droplet"
+    categories: tuple = ("droplet",)
     model: dict = field(default_factory=dict)
     parameters: dict = field(default_factory=dict)
 
@@ -144,6 +145,7 @@ def time_outputs(n_droplets):
             [Path(folder, ".segment")],
             folder,
             category="droplet",
+            categories=("droplet",),
             model={},
             parameters={},
             faults={},

@@ -153,6 +153,7 @@ def segment_slide(path, make_model, outputs, *, tiling=None, report=lambda progr
                 [journals / item.name],
                 outputs.folder,
                 category=facts.category,
+                categories=facts.categories,
                 model=facts.description,
                 parameters={},
                 faults={},
