@@ -132,7 +132,7 @@ class SteatosisEvaluator(DatasetEvaluator):
         self._warn_of_cap(truth["images"], detections_by_image)
         if self._output_dir is not None:
             self._write_predictions(self._output_dir, predictions)
-        metrics = OrderedDict()
+        metrics: OrderedDict[str, dict] = OrderedDict()
         for name, suffix in self._name_categories(truth).items():
             evaluation = self._evaluate_category(truth, predictions, name)
             logger.info(

@@ -276,7 +276,7 @@ def _connect_if_overlapping(first, second):
     ]
     if n_shared < MIN_SHARED * min(areas):
         return
-    agrees = n_shared > MIN_AGREEMENT * (sum(areas) - n_shared)
+    agrees = bool(n_shared > MIN_AGREEMENT * (sum(areas) - n_shared))
     if first.instance.class_index != second.instance.class_index:
         if not agrees:  # a droplet beside a vessel, or one in a lobule
             return
