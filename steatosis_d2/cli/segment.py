@@ -224,6 +224,7 @@ def estimate(arguments):
                 plan = plan_slide(
                     slide, tiling, regions=item.regions, input_scale=facts.input_scale
                 )
+                pipeline.check_memory(plan, facts, n_processes=executor.n_processes)
                 tiles_of[item.file_name] = len(plan.tiles)
                 print(describe_plan(item.file_name, plan))
                 if seconds_per_tile is None and plan.tiles:

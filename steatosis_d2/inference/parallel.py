@@ -36,10 +36,12 @@ class Executor:
     Attributes:
         submit (callable): (function, item) -> future. Both must pickle unless it runs threads.
         count_slots (callable): () -> how many calls can run at once, at present.
+        n_processes (int): of this machine that work at the same time; 0 where others do.
     """
 
     submit: Callable[[Callable, Any], Any]
     count_slots: Callable[[], int]
+    n_processes: int = 1
 
     def run_in_order(self, function, tasks):
         """
@@ -86,7 +88,7 @@ def open_executor(*, workers=1, scheduler=None):
             yield _use_cluster(client)
     elif workers > 1:
         with _explain_dead_worker(), _shut_down(_start_processes(workers)) as pool:
-            yield Executor(pool.submit, lambda: workers)
+            yield Executor(pool.submit, lambda: workers, n_processes=workers)
     else:
         with _shut_down(ThreadPoolExecutor(_THREADS)) as pool:
             yield Executor(pool.submit, lambda: _THREADS)
@@ -196,10 +198,12 @@ def _use_cluster(client):
         return Executor(
             functools.partial(client.submit, pure=False, resources={"GPU": 1}),
             lambda: max(1, _count_gpus(client)),
+            n_processes=0,
         )
     return Executor(
         functools.partial(client.submit, pure=False),
         lambda: max(1, sum(client.nthreads().values())),
+        n_processes=0,
     )
 
 

@@ -42,6 +42,8 @@ _seen: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 # The shipped networks are trained on images enlarged or reduced by factors up to this one; the
 # estimate from nuclei is good to a fifth.
 MAX_DISAGREEMENT = 1.6
+# What a process with a network takes before it has seen a tile.
+MODEL_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class ModelFacts:
         assumed_mpp (float or None): um/px that it takes images of unknown pixel size to have.
         input_scale (callable or None): um/px of a slide -> px of the network's input for one of
             its px.
+        bytes_per_input_px (float or None): memory that it needs for a px of its input, roughly.
+        memory_bytes (int or None): what its device has.
     """
 
     category: str
@@ -84,6 +88,8 @@ class ModelFacts:
     description: dict
     assumed_mpp: float | None = None
     input_scale: Callable | None = None
+    bytes_per_input_px: float | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass
@@ -124,6 +130,8 @@ def describe_model(make_model):
             model.describe(),
             assumed_mpp=getattr(model, "assumed_mpp", None),
             input_scale=getattr(model, "input_scale", None),
+            bytes_per_input_px=getattr(model, "bytes_per_input_px", None),
+            memory_bytes=getattr(model, "memory_bytes", None),
         )
 
 
@@ -214,7 +222,12 @@ def segment_slides(
     faults: dict[str, str] = {}
     progress = Progress()
     begin = functools.partial(
-        _begin, tiling=tiling, folder=folder, facts=facts, check=outputs.check
+        _begin,
+        tiling=tiling,
+        folder=folder,
+        facts=facts,
+        check=outputs.check,
+        n_processes=executor.n_processes,
     )
     tasks = _list_tasks(items, begin, faults, progress)
     segment = functools.partial(segment_batch, make_model=make_model)
@@ -295,7 +308,7 @@ def _list_tasks(items, begin, faults, progress):
         yield run, None
 
 
-def _begin(item, *, tiling, folder, facts, check):
+def _begin(item, *, tiling, folder, facts, check, n_processes):
     """The slide's work, as far as an earlier run left it; None if that finished it."""
     with contextlib.ExitStack() as stack:
         slide = stack.enter_context(
@@ -306,9 +319,37 @@ def _begin(item, *, tiling, folder, facts, check):
             return None
         warn_of_scale(slide, facts.assumed_mpp)
         plan = plan_slide(slide, tiling, regions=item.regions, input_scale=facts.input_scale)
+        check_memory(plan, facts, n_processes=n_processes)
         run = SlideRun(item, plan, folder=folder / item.name, batch_size=facts.batch_size)
         stack.pop_all()  # from here on the run closes the slide
         return run
+
+
+def check_memory(plan, facts, *, n_processes=1):
+    """
+    Refuse a slide whose tiles the memory does not hold, before hours are spent on it.
+
+    Args:
+        plan (SlidePlan): with its tiles.
+        facts (ModelFacts): of the model; where it does not say what it needs, nothing is refused.
+        n_processes (int): that run it at the same time.
+
+    Raises:
+        InputError: it needs more than the device has.
+    """
+    if not facts.bytes_per_input_px or not facts.memory_bytes or not plan.tiles:
+        return
+    n_at_once = min(facts.batch_size, len(plan.tiles))
+    tile_px = max(tile.width * tile.height for tile in plan.tiles)
+    input_px = tile_px * facts.input_scale(plan.slide.mpp) ** 2
+    needed = n_processes * (MODEL_BYTES + n_at_once * input_px * facts.bytes_per_input_px)
+    if needed > facts.memory_bytes:
+        raise InputError(
+            f"'{plan.slide.path}' would need about {needed / 2**30:.0f} GB of memory: "
+            f"{n_at_once} tiles at once, each of {input_px / 1e6:.1f} megapixels as the network "
+            f"sees it, in {n_processes} processes; there are {facts.memory_bytes / 2**30:.0f} GB. "
+            "Use a smaller --batch-size, --tile-px or --workers."
+        )
 
 
 def warn_of_scale(slide, assumed_mpp):

@@ -19,7 +19,11 @@ from steatosis_d2.data.class_names import check_class_names, list_categories
 from steatosis_d2.data.input_scale import input_scale
 from steatosis_d2.engine.checkpoint import SafeCheckpointer
 from steatosis_d2.errors import InputError
-from steatosis_d2.inference.memory import keep_freed_memory, release_freed_memory
+from steatosis_d2.inference.memory import (
+    count_memory_bytes,
+    keep_freed_memory,
+    release_freed_memory,
+)
 from steatosis_d2.instances.instance import Instance
 from steatosis_d2.modeling.limits import scale_with_area
 from steatosis_d2.modeling.mask_crops import paste_crops
@@ -30,6 +34,9 @@ logger = logging.getLogger(__name__)
 # needed for a slide unless all that is free goes back now and then. Once in so many calls it took
 # 1.1 s beside 224 s of the network (20,000 x 20,000 px, two cores).
 CALLS_BETWEEN_RELEASES = 16
+# For a px of the network's input, by the bytes of a number: peaks of the starter and of R-50-FPN on
+# inputs of 1024 and 2048 px, over the channels of the first stage.
+_BYTES_PER_PX_AND_CHANNEL = {2: 1.6, 4: 2.1}
 
 
 class MaskRCNNPredictor:
@@ -45,6 +52,8 @@ class MaskRCNNPredictor:
         input_scale (callable): um/px of an image, or None -> px of the network's input for one
             of its px.
         weights (str): where its weights are from.
+        bytes_per_input_px (float): memory for a px of the network's input, roughly.
+        memory_bytes (int or None): what its device has.
     """
 
     def __init__(self, cfg, *, score_threshold=None, batch_size=None):
@@ -89,13 +98,23 @@ class MaskRCNNPredictor:
         )
         checkpointer.load(cfg.MODEL.WEIGHTS)
         self.batch_size = batch_size or choose_batch_size(self.model.device)
+        width = 4 if self._precision_name == "float32" else 2
+        channels = cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
+        self.bytes_per_input_px = _BYTES_PER_PX_AND_CHANNEL[width] * channels
         if self.model.device.type == "cpu":
             keep_freed_memory()
+            self.memory_bytes = count_memory_bytes()
+        else:
+            self.memory_bytes = torch.cuda.get_device_properties(self.model.device).total_memory
 
     @property
     def network(self):
         """What computes (nn.Module): the model's fast copy, or itself if it makes none."""
         return getattr(self.model, "fast_copy", self.model)
+
+    @property
+    def _precision_name(self):
+        return getattr(self.network, "precision_name", "float32")
 
     @torch.inference_mode()
     def __call__(self, images_rgb, *, mpp):
@@ -141,7 +160,7 @@ class MaskRCNNPredictor:
             "categories": list(self.categories),
             "weights": Path(self.weights).name,
             "weights_sha256": sha256_of(self.weights),
-            "precision": getattr(self.network, "precision_name", "float32"),
+            "precision": self._precision_name,
             "score_threshold": self.score_threshold,
             "views": self._n_views,
             "versions": {

@@ -1,6 +1,7 @@
 """The pipeline in this process: the same instances for any tiles, any interruption, any fault."""
 
 import errno
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -132,6 +133,27 @@ def test_finished_slide_leaves_no_journal_and_is_skipped_on_resume(slide_path, t
     recorder, faults = run([slide_path], tmp_path, make_model=lambda: model, resume=True)
     assert recorder.instances == {}
     assert faults == {}
+
+
+def test_what_does_not_fit_the_memory_is_refused_before_it_begins(slide_path, tmp_path):
+    class LargeModel(ColorModel):
+        bytes_per_input_px, memory_bytes = 1000.0, 2 << 30
+
+        def __init__(self, batch_size):
+            self.batch_size = batch_size
+
+        def input_scale(self, mpp):
+            return 4.0
+
+        def __call__(self, images_rgb, *, mpp):
+            assert self.batch_size == 1, "refused before it is called"
+            return super().__call__(images_rgb, mpp=mpp)
+
+    # 256 x 256 px at 4 times the scale are 1 GB beside the model's own
+    _, faults = run([slide_path], tmp_path / "a", make_model=lambda: LargeModel(1), tile_px=250)
+    assert faults == {}
+    _, faults = run([slide_path], tmp_path / "b", make_model=lambda: LargeModel(8), tile_px=250)
+    assert re.search(r"about \d+ GB of memory: 8 tiles .* there are 2 GB", faults["disks.png"])
 
 
 def test_unfinished_run_is_not_overwritten(slide_path, tmp_path):
