@@ -180,6 +180,8 @@ def _connect(address):
         raise InputError(
             f"scheduler '{address}' needs the package 'distributed': pip install distributed."
         ) from None
+    # Of a lost scheduler it logs a traceback; _explain_lost_cluster says it in a line.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         return Client(address, timeout=_SCHEDULER_TIMEOUT_S)
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ By hand, for minutes: DAMAGE_ROUNDS=3000 python -m pytest tests/formats/test_dam
 
 import json
 import os
+import resource
 import warnings
 
 import imagecodecs
@@ -24,6 +25,8 @@ from steatosis_d2.screening.labels import read_labels
 from steatosis_d2.slides.regions import read_regions
 from steatosis_d2.slides.slide import open_slide
 
+# What a file of a few kilobytes may take, whatever its header says
+MEMORY_MB = 1500
 ROUNDS = int(os.environ.get("DAMAGE_ROUNDS", "25"))
 PICTURE = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
 LABELS = np.kron(np.arange(12).reshape(3, 4), np.ones((20, 20), int)).astype(np.uint8)
@@ -99,7 +102,8 @@ def read_all_labels(path):
 
 
 def check(path, content, read, *, seed):
-    """Reading a damaged file works, or raises what is shown as one line."""
+    """Reading a damaged file works, or raises what is shown as one line; memory is bounded."""
+    before_mb = peak_mb()
     rng = np.random.default_rng(seed)
     for _ in range(ROUNDS):
         path.write_bytes(damage(content, rng))
@@ -109,6 +113,11 @@ def check(path, content, read, *, seed):
                 read(path)
             except InputError as error:
                 assert path.name in str(error)
+    assert peak_mb() - before_mb < MEMORY_MB
+
+
+def peak_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @pytest.mark.parametrize("name", PICTURES)

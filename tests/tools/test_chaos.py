@@ -25,6 +25,15 @@ def test_a_run_survives_accidents(run_script):
     assert len(re.findall("3 accidents; .*finished and compared", process.stdout)) == 3
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_lost_scheduler_is_said_in_one_line(run_script):
+    """What `distributed` logged beside it was a traceback."""
+    pytest.importorskip("distributed")
+    process = run_script("tools/chaos.py", "scheduler", "--number", "2", "--seed", "3")
+    assert process.returncode == 0, process.stderr
+
+
 def test_other_bytes_are_reported():
     """In a process of its own, since it forks."""
     environment = os.environ | {"PYTHONPATH": str(TOOLS)}
