@@ -109,11 +109,13 @@ setup(
             "httpx2",  # FastAPI's test client
             "hypothesis>=6.100",
             "mypy>=1.10",
+            "pingouin>=0.5",  # what coefficients of agreement are checked against
             "playwright>=1.45",  # drives the system's Chromium: tools/install_browser.sh
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
             "ruff>=0.6",
+            "scikit-learn",
         ],
     },
     entry_points={"console_scripts": ["steatosis-d2 = steatosis_d2.cli:main"]},
@@ -121,7 +123,7 @@ setup(
     packages=[*find_packages(include=["steatosis_d2*"]), "steatosis_d2.model_zoo.configs"],
     package_dir={"steatosis_d2.model_zoo.configs": "configs"},
     package_data={
-        "steatosis_d2.report": ["templates/*.html"],
+        "steatosis_d2.report": ["templates/*"],
         "steatosis_d2.model_zoo": ["weights/*"],
         "steatosis_d2.screening": ["page/*", "page/openseadragon/*"],
         "steatosis_d2.model_zoo.configs": ["*.yaml", "*/*.yaml"],

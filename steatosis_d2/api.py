@@ -1,6 +1,8 @@
 """The package from Python: what the commands call, too."""
 
 import functools
+import itertools
+import logging
 import os
 import tempfile
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from steatosis_d2.data.coco import DROPLET, check_coco, check_outlined, read_coco
 from steatosis_d2.data.images import list_inputs
+from steatosis_d2.data.sources import case_of_name, compile_case_pattern
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images, split_by_category
@@ -31,9 +34,11 @@ from steatosis_d2.labeling.pixel_size import ESTIMATE
 from steatosis_d2.measurement.filters import find_reasons, parse_rules
 from steatosis_d2.measurement.grading import read_grade_calibration
 from steatosis_d2.measurement.morphology import measure_instances
-from steatosis_d2.measurement.summary import MACRO_DIAMETER_UM
+from steatosis_d2.measurement.summary import LARGE_DIAMETER_UM, list_columns
 from steatosis_d2.slides.regions import find_regions
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES, ArraySlide
+
+logger = logging.getLogger(__name__)
 
 JOURNAL_FOLDER = ".segment"
 
@@ -85,7 +90,10 @@ def segment(
     page=None,
     roi=None,
     filters=(),
-    macro_diameter_um=MACRO_DIAMETER_UM,
+    large_diameter_um=LARGE_DIAMETER_UM,
+    size_bins_um2=(),
+    by_piece=False,
+    case_pattern=None,
     grade_calibration=None,
     workers=1,
     scheduler=None,
@@ -110,11 +118,15 @@ def segment(
         mpp (float, "estimate" or None): pixel size of all inputs in um/px; ``"estimate"`` takes
             it from the nuclei where the file does not state it; None takes what each file says.
         page (int or None): which page of TIFFs that hold several pictures of like size, from 1.
-        roi (str, Path, shapely geometry or None): where to look, as for
+        roi (str, Path, shapely geometry, dict or None): where to look, as for
             :func:`steatosis_d2.slides.regions.find_regions`.
         filters (list[str]): ``paper``, or rules such as ``area_um2>=5``. What they drop stays in
             the table, with the reason.
-        macro_diameter_um (float): diameter from which a droplet counts as macrovesicular.
+        large_diameter_um (float): diameter from which a droplet is called large.
+        size_bins_um2 (list[float]): limits between bins of droplets' areas, ascending.
+        by_piece (bool): each piece of tissue has a row of its own in ``summary.csv``, too.
+        case_pattern (str or None): regular expression that finds, in an input's name, whose slide
+            it is; its first group, or all of it. Then ``cases.csv`` has a row a case.
         grade_calibration (str, Path or None): file with limits of fat area for grades.
         workers (int): processes on this machine.
         scheduler (str or None): address of a Dask scheduler, in place of workers.
@@ -143,12 +155,14 @@ def segment(
     files, faults = list_inputs(_as_list(inputs), suffixes=SLIDE_SUFFIXES)
     if not files:
         raise InputError(join_faults(faults))
-    items = with_regions(name_inputs(files), roi)
+    items = with_cases(with_regions(name_inputs(files), roi), case_pattern)
     tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, page=page)
     reporting = Reporting(
         rules=tuple(parse_rules(list(filters) or ["none"])),
-        macro_diameter_um=macro_diameter_um,
+        large_diameter_um=large_diameter_um,
         calibration=grade_calibration and read_grade_calibration(grade_calibration),
+        size_bins_um2=_check_ascending(size_bins_um2),
+        by_piece=by_piece,
     )
     make_model = choose_model(
         model,
@@ -199,6 +213,8 @@ def _run_pipeline(
     with open_executor(workers=workers, scheduler=scheduler) as executor:
         facts = executor.submit(pipeline.describe_model, make_model).result()
         run = RunSettings(facts, tiling, reporting)
+        if reporting.calibration is not None:
+            check_calibration(reporting.calibration, facts)
         prepare_folder(journals, {"model": facts.description} | run.parameters, resume=resume)
         with _progress_bar(len(items), is_shown=progress) as report:
             failed = pipeline.segment_slides(
@@ -426,7 +442,58 @@ def _as_list(inputs):
 def with_regions(items, roi):
     """Inputs (list[SlideInput]) that know where to look, as ``roi`` of :func:`segment` says."""
     regions = find_regions(roi, items)
-    return [replace(item, regions=one) for item, one in zip(items, regions, strict=True)]
+    return [
+        item if one is None else replace(item, regions=one.union, named_regions=one.named)
+        for item, one in zip(items, regions, strict=True)
+    ]
+
+
+def with_cases(items, pattern):
+    """Inputs (list[SlideInput]) that know whose they are, as ``case_pattern`` says."""
+    if pattern is None:
+        return items
+    expression = compile_case_pattern(pattern)
+    return [
+        replace(
+            item,
+            case=case_of_name(str(Path(item.file_name).with_suffix("")), pattern=expression),
+        )
+        for item in items
+    ]
+
+
+def check_calibration(calibration, facts):
+    """
+    Refuse limits of what is not measured, and warn of those that are of another network.
+
+    Args:
+        calibration (GradeCalibration): to grade by.
+        facts (ModelFacts): of the model that segments.
+
+    Raises:
+        InputError: the summary has no such column.
+    """
+    if calibration.measure not in list_columns(facts.category):
+        raise InputError(
+            f"grade calibration '{calibration.name}' is of '{calibration.measure}', which is not "
+            "measured here; expected a column of summary.csv, such as fat_area_percent."
+        )
+    weights = facts.description.get("weights_sha256")
+    if calibration.weights_sha256 not in (None, weights):
+        logger.warning(
+            "The limits in '%s' were fitted on what another network measured. Fit them again.",
+            calibration.name,
+        )
+
+
+def _check_ascending(size_bins_um2):
+    bins = tuple(float(limit) for limit in size_bins_um2)
+    if any(low >= high for low, high in itertools.pairwise([0.0, *bins])):
+        raise InputError(
+            f"the limits of size are {list(bins)}; expected areas above 0 in um2, ascending, such "
+            "as 1 100."
+        )
+    return bins
 
 
 @contextmanager

@@ -20,6 +20,8 @@ COMMANDS = {
     "finetune": "make a network better with screened labels, and say by how much",
     "train": "train or evaluate a network, with Detectron2's interface",
     "evaluate": "measure predictions against truths",
+    "compare": "say how a measure agrees with a reference over cases",
+    "grades": "fit, judge and apply limits of fat area for steatosis grades",
     "prepare": "bring images and masks into the form that training reads",
     "export": "make a checkpoint small enough to give away",
     "doctor": "say what this installation has, and what it lacks",

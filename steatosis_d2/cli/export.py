@@ -5,15 +5,19 @@ With its config, the network also runs on images of its training sets, to note b
 values its features lie. Processors with VNNI (Intel since 2019, AMD since 2022) then compute in
 8-bit integers, about 1.5 times as fast as in bfloat16 and 3 times as fast as in float32. The
 colours of these images are noted, too: `steatosis-d2 sample` finds tissue that is unlike them.
+
+With the metrics of an evaluation, reports say how far the network's figures were from the truth.
 """
 
 import argparse
 import hashlib
+import json
 import math
 from pathlib import Path
 
 import torch
 
+from steatosis_d2.engine.checkpoint import VALIDATION_KEY
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import replace_when_done
 
@@ -21,7 +25,8 @@ EXAMPLES = """
 examples:
   %(prog)s output/liver_starter/model_final.pth --output liver_starter.pth
   %(prog)s output/liver_starter/model_final.pth --output liver_starter.pth \\
-      --config-file configs/liver/starter.yaml
+      --config-file configs/liver/starter.yaml \\
+      --metrics output/liver_starter/inference/metrics.json --metrics-of 'Torino, validation'
 """
 CALIBRATION_IMAGES = 64
 
@@ -32,6 +37,8 @@ def run(arguments):
     exported = {"model": {name: halve(value) for name, value in weights.items()}}
     if arguments.config_file is not None:
         exported |= calibrate(arguments.config_file, arguments.checkpoint)
+    if arguments.metrics is not None:
+        exported[VALIDATION_KEY] = read_validation(arguments.metrics, arguments.metrics_of)
     with replace_when_done(arguments.output) as temporary:
         torch.save(exported, temporary)
     content = arguments.output.read_bytes()
@@ -54,7 +61,33 @@ def build_parser(prog):
         metavar="FILE",
         help="the checkpoint's config: note the ranges of its features for 8-bit integers",
     )
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        metavar="FILE",
+        help="metrics.json of train_net.py --eval-only, on images that it was not trained on",
+    )
+    parser.add_argument(
+        "--metrics-of", default="", metavar="TEXT", help="what these images are, for readers"
+    )
     return parser
+
+
+def read_validation(path, images_name):
+    """What a report says of a network's own error (dict), from an evaluation's metrics."""
+    try:
+        clinical = json.loads(path.read_text(encoding="utf-8"))["clinical"]
+        return {
+            "of": images_name,
+            "images": int(clinical["images"]),
+            "count_error": float(f"{clinical['count_error']:.3g}"),
+            "fat_area_error_points": float(f"{clinical['fat_area_error_points']:.3g}"),
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"'{path}' has no clinical figures ({error!r}); expected metrics.json as "
+            "train_net.py --eval-only writes it."
+        ) from None
 
 
 def read_weights(path):

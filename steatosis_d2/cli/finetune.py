@@ -13,7 +13,6 @@ output folder.
 
 import argparse
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from steatosis_d2.cli.option_types import positive_integer, share
 from steatosis_d2.data.coco import DROPLET, read_coco, take_category, write_coco
+from steatosis_d2.data.sources import compile_case_pattern
 from steatosis_d2.errors import InputError
 from steatosis_d2.install_detectron2 import require_detectron2
 from steatosis_d2.screening.labels import REJECTED, find_images, is_slide, read_labels
@@ -178,10 +178,7 @@ def case_finder(pattern):
     """A function that gives the case (str) of an image's COCO record."""
     if pattern is None:
         return lambda image: str(image.get("case", Path(image["file_name"]).stem))
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise InputError(f"--case-pattern '{pattern}' is no regular expression: {error}.") from None
+    compiled = compile_case_pattern(pattern)
 
     def find(image):
         match = compiled.search(image["file_name"])

@@ -23,7 +23,7 @@ from steatosis_d2.inference.plan import OVERLAP_PX, TILE_PX, Tiling, name_inputs
 from steatosis_d2.inference.tiles import MIN_OVERLAP_PX
 from steatosis_d2.labeling.pixel_size import open_with_pixel_size
 from steatosis_d2.measurement.filters import check_units, parse_rules
-from steatosis_d2.measurement.summary import MACRO_DIAMETER_UM
+from steatosis_d2.measurement.summary import LARGE_DIAMETER_UM
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
 EXAMPLES = """
@@ -34,6 +34,8 @@ examples:
     %(prog)s slides --output results --workers 2 --filter paper
   tiles without a pixel size in the file, no trained model:
     %(prog)s tiles --output results --model clump-split --mpp 0.25
+  three cores on a slide, two slides a case (L07_1.svs, L07_2.svs):
+    %(prog)s slides --output results --by-piece --case-pattern '(.+)_'
   regions drawn in QuPath; how many tiles, and how long will it take?
     %(prog)s L07.svs --output results --roi regions.geojson --dry-run
   a cluster that sees the same paths:
@@ -129,14 +131,37 @@ def add_output_options(group):
         "'eccentricity<=1.5*mean'; repeatable. What is dropped stays in the table, with its reason",
     )
     group.add_argument(
-        "--macro-diameter-um",
+        "--large-diameter-um",
+        "--macro-diameter-um",  # its former name
         type=positive_number,
-        default=MACRO_DIAMETER_UM,
+        default=LARGE_DIAMETER_UM,
         metavar="D",
-        help="diameter from which a droplet is macrovesicular (default: %(default)s)",
+        help="diameter from which a droplet is called large (default: %(default)s)",
     )
     group.add_argument(
-        "--grade-calibration", metavar="FILE", help="grade by fat area, with limits of your own"
+        "--size-bins-um2",
+        type=positive_number,
+        nargs="+",
+        default=(),
+        metavar="A",
+        help="count droplets by area, too, with these limits between the bins: '1 100' are those "
+        "of Marti-Aguado 2025",
+    )
+    group.add_argument(
+        "--by-piece",
+        action="store_true",
+        help="a row for each piece of tissue, too, such as the cores of a needle biopsy",
+    )
+    group.add_argument(
+        "--case-pattern",
+        metavar="REGEX",
+        help="finds in a slide's name whose it is (its first group, or all of it); cases.csv then "
+        "has a row a case, over all its slides",
+    )
+    group.add_argument(
+        "--grade-calibration",
+        metavar="FILE",
+        help="grade by limits of fat area, from 'steatosis-d2 grades fit' or of your own",
     )
 
 
@@ -184,7 +209,10 @@ def segment(arguments):
         page=arguments.page,
         roi=arguments.roi,
         filters=arguments.filter or (),
-        macro_diameter_um=arguments.macro_diameter_um,
+        large_diameter_um=arguments.large_diameter_um,
+        size_bins_um2=arguments.size_bins_um2,
+        by_piece=arguments.by_piece,
+        case_pattern=arguments.case_pattern,
         grade_calibration=arguments.grade_calibration,
         workers=arguments.workers,
         scheduler=arguments.scheduler,

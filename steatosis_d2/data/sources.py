@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,6 +173,25 @@ def pair_images_with_masks(images_folder, masks_folder, *, case_of):
         Sample(name, case_of(name), path, masks.get(name, masks_folder / f"{name}.png"))
         for name, path in sorted(images.items())
     ]
+
+
+def compile_case_pattern(text):
+    """
+    A pattern for :func:`case_of_name`.
+
+    Args:
+        text (str): a regular expression.
+
+    Returns:
+        re.Pattern: compiled.
+
+    Raises:
+        InputError: it is none.
+    """
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise InputError(f"case pattern '{text}' is no regular expression: {error}.") from None
 
 
 def case_of_name(name, *, pattern):

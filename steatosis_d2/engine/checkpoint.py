@@ -6,6 +6,7 @@ from urllib.error import URLError
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
 
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import replace_when_done
@@ -21,6 +22,27 @@ TRUSTED_PREFIXES = (
 # Of the backbone's trainable tensors, the share that a checkpoint must fill to count as one of
 # this network's family. R-101's COCO weights fill all of R-65; R-50's fill half of R-101.
 MIN_BACKBONE_SHARE = 0.5
+
+
+# What a network's figures on images that it was not trained on are called in a checkpoint
+VALIDATION_KEY = "validation"
+
+
+def read_note(weights, key):
+    """
+    What a checkpoint says beside its weights.
+
+    Args:
+        weights (str): checkpoint, or an address.
+        key (str): name of the entry.
+
+    Returns:
+        object: None where it has no such entry, or is a pickle, which is not opened for this.
+    """
+    path = PathManager.get_local_path(str(weights))
+    if Path(path).suffix == ".pkl":
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(key)
 
 
 class SafeCheckpointer(DetectionCheckpointer):

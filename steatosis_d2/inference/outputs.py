@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -23,6 +24,7 @@ from steatosis_d2.instances.instance import Instance
 from steatosis_d2.instances.outlines import trace_outlines
 from steatosis_d2.instances.strip import split_in_batches
 from steatosis_d2.measurement import summary
+from steatosis_d2.measurement.cases import combine_cases
 from steatosis_d2.measurement.filters import (
     Rule,
     check_units,
@@ -32,6 +34,7 @@ from steatosis_d2.measurement.filters import (
 )
 from steatosis_d2.measurement.grading import GradeCalibration
 from steatosis_d2.measurement.morphology import measure_instances
+from steatosis_d2.measurement.uncertainty import estimate_intervals
 from steatosis_d2.report import html, pictures
 from steatosis_d2.report.overlay import (
     DROPPED_RGB,
@@ -40,6 +43,7 @@ from steatosis_d2.report.overlay import (
     draw_outline,
     show_dark_field,
 )
+from steatosis_d2.slides.parts import split_by_piece, split_by_region
 
 logger = logging.getLogger(__name__)
 
@@ -60,20 +64,26 @@ class Reporting:
 
     Attributes:
         rules (tuple[Rule]): from :func:`steatosis_d2.measurement.filters.parse_rules`.
-        macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
+        large_diameter_um (float): droplets of this diameter or more are called large.
         calibration (GradeCalibration or None): to give a grade.
+        size_bins_um2 (tuple[float]): ascending; limits of area between bins of droplets.
+        by_piece (bool): each piece of tissue has a row of its own, too.
     """
 
     rules: tuple[Rule, ...] = ()
-    macro_diameter_um: float = summary.MACRO_DIAMETER_UM
+    large_diameter_um: float = summary.LARGE_DIAMETER_UM
     calibration: GradeCalibration | None = None
+    size_bins_um2: tuple[float, ...] = ()
+    by_piece: bool = False
 
     def describe(self):
         """The settings (dict), as JSON values."""
         return {
             "filter": [str(rule) for rule in self.rules],
-            "macro_diameter_um": self.macro_diameter_um,
+            "large_diameter_um": self.large_diameter_um,
             "grade_calibration": self.calibration and dataclasses.asdict(self.calibration),
+            "size_bins_um2": list(self.size_bins_um2),
+            "by_piece": self.by_piece,
         }
 
     def check(self, slide):
@@ -124,9 +134,26 @@ class OutputFolder:
         logger.info("'%s': %d %s", segmented.file_name, row[plural], plural)
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """
+    What is known of one slide once its instances are measured.
+
+    Attributes:
+        table (pandas.DataFrame): one row an instance, with ``dropped_by``.
+        summary (dict): the slide's row of ``summary.csv``.
+        parts (list[tuple[Part, dict]]): its named regions, and pieces of tissue where these are
+            asked for, each with its row.
+    """
+
+    table: pd.DataFrame
+    summary: dict
+    parts: list
+
+
 def measure_slide(segmented, reporting):
     """
-    The table and the summary of one slide.
+    Measure one slide, and its parts.
 
     The instances are read once and never held as a whole.
 
@@ -135,24 +162,50 @@ def measure_slide(segmented, reporting):
         reporting (Reporting): what is counted.
 
     Returns:
-        tuple[pandas.DataFrame, dict]: one row an instance, with ``dropped_by``; the slide's row
-        of ``summary.csv``.
+        Measured: table and summaries.
     """
     slide = segmented.slide
     table = measure_instances(_Instances(segmented), mpp=slide.mpp, categories=segmented.categories)
     table["dropped_by"] = find_reasons(table, reporting.rules)
-    row = summary.summarise(
+    parts = split_by_region(segmented.tissue, segmented.named_regions)
+    if reporting.by_piece:
+        parts += split_by_piece(segmented.tissue, mpp=slide.mpp)
+    x, y = (
+        (table[f"{start}_px"] + table[f"{side}_px"] / 2).to_numpy()
+        for start, side in (("left", "width"), ("top", "height"))
+    )
+    rows = [
+        _summarise(segmented, reporting, table[part.contains(x, y)], part.tissue, part.name)
+        for part in parts
+    ]
+    summary_row = _summarise(segmented, reporting, table, segmented.tissue)
+    return Measured(table, summary_row, list(zip(parts, rows, strict=True)))
+
+
+def _summarise(segmented, reporting, table, tissue, region=None):
+    """The row of a slide or a part of it."""
+    slide = segmented.slide
+    return summary.summarise(
         table,
         category=segmented.category,
         file_name=segmented.file_name,
+        region=region,
+        case=segmented.case,
         shape_px=(slide.height, slide.width),
         mpp=slide.mpp,
         mpp_source=slide.mpp_source,
-        tissue_area_px=segmented.tissue.area_px,
-        macro_diameter_um=reporting.macro_diameter_um,
+        tissue_area_px=tissue.area_px,
+        large_diameter_um=reporting.large_diameter_um,
         calibration=reporting.calibration,
+        size_bins_um2=reporting.size_bins_um2,
+        intervals=estimate_intervals(
+            select_kept(select_category(table, segmented.category)),
+            tissue,
+            mpp=slide.mpp,
+            category=segmented.category,
+            large_diameter_um=reporting.large_diameter_um,
+        ),
     )
-    return table, row
 
 
 def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting()):
@@ -173,7 +226,8 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     """
     folder, result_folder = Path(folder), Path(result_folder)
     slide = segmented.slide
-    table, row = measure_slide(segmented, reporting)
+    measured = measure_slide(segmented, reporting)
+    table, row = measured.table, measured.summary
     write_table(folder / f"{segmented.name}.parquet", table, segmented)
     counted = select_kept(select_category(table, segmented.category))
     gallery = pictures.choose_gallery(counted, size=html.GALLERY_SIZE)
@@ -185,6 +239,9 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     shown = _write_instances(
         segmented, table, folder, result_folder, canvases=(picture_rgb, overview_rgb), wanted=wanted
     )
+    for part, _ in measured.parts:
+        for canvas in (picture_rgb, overview_rgb):
+            pictures.write_name(canvas, part, slide)
     with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
         Image.fromarray(picture_rgb).save(temporary, compress_level=_PNG_LEVEL)
     section = html.render_section(
@@ -194,12 +251,14 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
         plain_rgb=plain_rgb,
         overview_rgb=overview_rgb,
         gallery={title: [(row, shown[row]) for row in rows] for title, rows in gallery.items()},
-        macro_diameter_um=reporting.macro_diameter_um,
+        large_diameter_um=reporting.large_diameter_um,
+        parts=[part_row for _, part_row in measured.parts],
     )
     result = {
         "name": segmented.name,
         "image": describe_slide(segmented),
         "summary": row,
+        "parts": [part_row for _, part_row in measured.parts],
         "section_html": section,
     }
     write_json(result_folder / RESULT, result)
@@ -215,10 +274,12 @@ def write_run_outputs(
     model,
     parameters,
     faults,
+    calibration=None,
     detailed_inputs=10,
 ):
     """
-    Write ``predictions.json`` (COCO), ``summary.csv`` and ``report.html`` of a run.
+    Write ``predictions.json`` (COCO), ``summary.csv`` and ``report.html`` of a run; where slides
+    are of cases, ``cases.csv``, too.
 
     Args:
         result_folders (list[Path]): those given to :func:`write_slide_outputs`, in the order of
@@ -229,6 +290,7 @@ def write_run_outputs(
         model (dict): what segmented, as its ``describe()`` says; JSON values.
         parameters (dict): settings of the run; JSON values.
         faults (dict): file name -> what is wrong with an input that could not be segmented.
+        calibration (GradeCalibration or None): to grade cases of several slides.
         detailed_inputs (int): how many inputs the report shows in detail, some 100 kB each.
     """
     folder = Path(folder)
@@ -245,12 +307,18 @@ def write_run_outputs(
         category=category_records(categories),
         info={"model": model, "parameters": parameters},
     )
-    rows = [result["summary"] for result in results]
-    rows += [summary.fault_row(name, fault, category=category) for name, fault in faults.items()]
+    rows = [row for result in results for row in (result["summary"], *result["parts"])]
+    rows += [summary.fault_row(name, fault) for name, fault in faults.items()]
     summary.write_summary(folder / "summary.csv", rows, category=category)
+    cases = combine_cases(
+        [result["summary"] for result in results], category=category, calibration=calibration
+    )
+    if cases:
+        summary.write_summary(folder / "cases.csv", cases, category=category)
     html.write_report(
         folder / "report.html",
         results,
+        cases=cases,
         category=category,
         model=model,
         parameters=parameters,
@@ -287,6 +355,23 @@ def write_table(path, table, segmented):
         for first in range(0, len(table), _ROW_GROUP):
             rows = table.iloc[first : first + _ROW_GROUP]
             writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
+
+
+def read_model_of(folder):
+    """
+    What segmented the slides of a run, as their tables say.
+
+    Args:
+        folder (Path): of the run's files.
+
+    Returns:
+        dict or None: as the model's ``describe()`` gave it; None where there is no table.
+    """
+    for path in sorted(Path(folder).glob("*.parquet")):
+        stated = (pq.read_schema(path).metadata or {}).get(b"steatosis_d2")
+        if stated:
+            return json.loads(stated)["model"]
+    return None
 
 
 class _Instances:

@@ -385,6 +385,8 @@ def _as_segmented(run, facts, parameters):
         file_name=run.item.file_name,
         name=run.item.name,
         path=run.folder / INSTANCES,
+        case=run.item.case,
+        named_regions=run.item.named_regions,
     )
 
 

@@ -30,19 +30,26 @@ class SlideInput:
         file_name (str): what tables and COCO files call it, relative to the image folder.
         name (str): what its output files begin with, unique in the run.
         regions (shapely geometry or None): where to look, in px of level 0.
+        named_regions (tuple[tuple[str, shapely.Geometry]]): the parts of it that have names.
+        case (str or None): whose slide it is.
     """
 
     path: Path
     file_name: str
     name: str
     regions: shapely.Geometry | None = None
+    named_regions: tuple = ()
+    case: str | None = None
 
     @property
     def regions_sha256(self):
         """A fingerprint of the regions (str), None without any."""
         if self.regions is None:
             return None
-        return hashlib.sha256(shapely.to_wkb(self.regions)).hexdigest()
+        digest = hashlib.sha256(shapely.to_wkb(self.regions))
+        for name, geometry in self.named_regions:
+            digest.update(name.encode() + shapely.to_wkb(geometry))
+        return digest.hexdigest()
 
 
 def name_inputs(files):

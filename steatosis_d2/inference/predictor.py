@@ -17,7 +17,7 @@ from detectron2.utils.file_io import PathManager
 from steatosis_d2 import __version__
 from steatosis_d2.data.class_names import check_class_names, list_categories
 from steatosis_d2.data.input_scale import input_scale
-from steatosis_d2.engine.checkpoint import SafeCheckpointer
+from steatosis_d2.engine.checkpoint import VALIDATION_KEY, SafeCheckpointer, read_note
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.memory import (
     count_memory_bytes,
@@ -97,6 +97,7 @@ class MaskRCNNPredictor:
             self.model, allow_pickle=cfg.MODEL.ALLOW_PICKLE, strict=True
         )
         checkpointer.load(cfg.MODEL.WEIGHTS)
+        self._validation = read_note(cfg.MODEL.WEIGHTS, VALIDATION_KEY)
         self.batch_size = batch_size or choose_batch_size(self.model.device)
         width = 4 if self._precision_name == "float32" else 2
         channels = cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
@@ -153,7 +154,8 @@ class MaskRCNNPredictor:
         What makes the results what they are.
 
         Returns:
-            dict: JSON values, without paths, dates or names of machines.
+            dict: JSON values, without paths, dates or names of machines; ``validation`` are the
+            figures that its export noted, or None.
         """
         return {
             "kind": "Mask R-CNN",
@@ -163,6 +165,7 @@ class MaskRCNNPredictor:
             "precision": self._precision_name,
             "score_threshold": self.score_threshold,
             "views": self._n_views,
+            "validation": self._validation,
             "versions": {
                 "steatosis_d2": __version__,
                 "detectron2": detectron2.__version__,

@@ -35,7 +35,7 @@ class SlideResult:
         """
         self.file_name, self.name, self.path = item.file_name, item.name, item.path
         self.folder = folder
-        self._regions = item.regions
+        self._item = item
         self._run, self._scratch = run, scratch
 
     def __repr__(self):
@@ -54,12 +54,17 @@ class SlideResult:
     @property
     def table(self):
         """One row an instance (pandas.DataFrame), as in ``<name>.parquet``."""
-        return self._measured[0]
+        return self._measured.table
 
     @property
     def summary(self):
         """The input's row of ``summary.csv`` (dict): None where a figure is not defined."""
-        return self._measured[1]
+        return self._measured.summary
+
+    @property
+    def parts(self):
+        """Rows of ``summary.csv`` of named regions and pieces (list[dict])."""
+        return [row for _, row in self._measured.parts]
 
     def write(self, folder, *, result_folder=None):
         """
@@ -92,7 +97,7 @@ class SlideResult:
         with open_with_pixel_size(self.path, mpp=tiling.mpp, page=tiling.page) as slide:
             yield SegmentedSlide(
                 slide=slide,
-                tissue=plan_slide(slide, tiling, regions=self._regions).tissue,
+                tissue=plan_slide(slide, tiling, regions=self._item.regions).tissue,
                 model=self._run.facts.description,
                 category=self._run.facts.category,
                 categories=self._run.facts.categories,
@@ -100,6 +105,8 @@ class SlideResult:
                 file_name=self.file_name,
                 name=self.name,
                 path=self.folder / INSTANCES,
+                case=self._item.case,
+                named_regions=self._item.named_regions,
             )
 
 
@@ -174,4 +181,5 @@ class RunResults(Sequence):
             model=self.model,
             parameters=self._run.parameters,
             faults=self._failed,
+            calibration=self._run.reporting.calibration,
         )

@@ -37,6 +37,8 @@ class SegmentedSlide:
         file_name (str): what tables and COCO files call the slide.
         name (str): what its output files begin with.
         path (Path): the file that holds the instances.
+        case (str or None): whose slide it is.
+        named_regions (tuple[tuple[str, shapely.Geometry]]): parts that were drawn.
     """
 
     slide: Slide
@@ -48,6 +50,8 @@ class SegmentedSlide:
     file_name: str
     name: str
     path: Path
+    case: str | None = None
+    named_regions: tuple = ()
 
     def instances(self):
         """

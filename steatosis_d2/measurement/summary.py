@@ -1,6 +1,7 @@
 """What a table of instances says of its slide: one row of ``summary.csv``."""
 
 import csv
+import itertools
 import logging
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ logger = logging.getLogger(__name__)
 # The disk of 100 um2, from which on Marti-Aguado et al. call a droplet large (European Radiology
 # 2025, doi:10.1007/s00330-025-11919-0). Pathologists' own criterion, a droplet that fills more
 # than half of its cell, cannot be told from droplets alone.
-MACRO_DIAMETER_UM = 11.3
+LARGE_DIAMETER_UM = 11.3
 PERCENTILES = (5, 10, 25, 75, 90, 95)
 
 
@@ -45,12 +46,17 @@ def summarise(
     shape_px,
     mpp,
     tissue_area_px,
-    macro_diameter_um,
+    large_diameter_um,
     calibration,
     mpp_source=None,
+    region=None,
+    case=None,
+    size_bins_um2=(),
+    intervals=None,
 ):
     """
-    Summarise one input. What a filter dropped is counted, and left out of everything else.
+    Summarise one input, or a part of it. What a filter dropped is counted, and left out of
+    everything else.
 
     Args:
         table (pandas.DataFrame): from :func:`~.morphology.measure_instances`, with a
@@ -60,10 +66,15 @@ def summarise(
         file_name (str): the input.
         shape_px (tuple[int, int]): height and width of the input.
         mpp (float or None): its pixel size in um/px.
-        tissue_area_px (float): area of its tissue.
-        macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
+        tissue_area_px (float): area of its tissue, or of the part's.
+        large_diameter_um (float): droplets of this diameter or more are called large.
         calibration (GradeCalibration or None): for a grade.
         mpp_source (str or None): where the pixel size comes from; ``nuclei`` is an estimate.
+        region (str or None): name of the part; None is the whole input.
+        case (str or None): whose slide it is.
+        size_bins_um2 (tuple[float]): ascending; limits of area between bins of droplets.
+        intervals (dict or None): column -> (low, high), from
+            :func:`~.uncertainty.estimate_intervals`.
 
     Returns:
         dict: the same keys for every input; None where something is not defined, such as what is
@@ -88,6 +99,8 @@ def summarise(
     reasons = Counter(table["dropped_by"][table["dropped_by"] != ""])
     row = {
         "file": file_name,
+        "region": region,
+        "case": case,
         "fault": None,
         "width_px": shape_px[1],
         "height_px": shape_px[0],
@@ -98,28 +111,37 @@ def summarise(
         f"{terms.area}_area_mm2": _times(covered_px, mm2),
         f"{terms.area}_area_px": covered_px,
         f"{terms.area}_area_percent": percent,
+        **_ends(f"{terms.area}_area_percent", intervals),
         terms.plural: len(kept),
         f"{terms.plural}_per_mm2": mm2 and _ratio(len(kept), tissue_area_px * mm2),
+        **_ends(f"{terms.plural}_per_mm2", intervals),
         f"{terms.plural}_per_megapixel": _ratio(len(kept), tissue_area_px / 1e6),
         **_summarise_lengths(kept, mpp),
-        **(_summarise_macrovesicular(kept, mpp, macro_diameter_um) if category == DROPLET else {}),
+        **(
+            _summarise_large(kept, mpp, large_diameter_um, tissue_area_px, intervals)
+            if category == DROPLET
+            else {}
+        ),
+        **_summarise_bins(kept, mpp, size_bins_um2, terms, tissue_area_px),
         "truncated": int(kept["truncated"].sum()),
         "other_categories": _join_counts(others),
         "dropped": len(table) - len(kept),
         "dropped_by": _join_counts(reasons),
-        "grade": None if calibration is None or percent is None else calibration.grade(percent),
+        "grade": None,
         "grade_calibration": calibration and calibration.name,
     }
+    if calibration is not None and row[calibration.measure] is not None:
+        row["grade"] = calibration.grade(row[calibration.measure])
     return {name: _shorten(value) for name, value in row.items()}
 
 
-def fault_row(file_name, fault, *, category):
+def fault_row(file_name, fault):
     """The row of an input that could not be segmented: its name and what is wrong with it."""
-    return dict.fromkeys(list_columns(category)) | {"file": file_name, "fault": fault}
+    return {"file": file_name, "fault": fault}
 
 
 def list_columns(category):
-    """Keys of every row of a category."""
+    """Keys of every row of a category, without bins of size."""
     empty = measure_instances([], mpp=None).assign(dropped_by="")
     row = summarise(
         empty,
@@ -128,7 +150,7 @@ def list_columns(category):
         shape_px=(0, 0),
         mpp=None,
         tissue_area_px=0,
-        macro_diameter_um=MACRO_DIAMETER_UM,
+        large_diameter_um=LARGE_DIAMETER_UM,
         calibration=None,
     )
     return list(row)
@@ -141,13 +163,14 @@ def write_summary(path, rows, *, category):
     Args:
         path (str or Path): the file to write.
         rows (list[dict]): from :func:`summarise` and :func:`fault_row`.
-        category (str): ``droplet`` or ``nucleus``.
+        category (str): ``droplet`` or ``nucleus``; of the columns where all rows are faults.
     """
     with (
         replace_when_done(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, fieldnames=list_columns(category))
+        columns = max([list_columns(category), *map(list, rows)], key=len)
+        writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)
 
@@ -170,19 +193,46 @@ def _summarise_lengths(kept, mpp):
     return in_um | {f"{name}_px": value for name, value in figures.items()}
 
 
-def _summarise_macrovesicular(kept, mpp, macro_diameter_um):
+def _ends(column, intervals):
+    """Columns of an interval's ends."""
+    low, high = (intervals or {}).get(column, (None, None))
+    return {f"{column}_low": low, f"{column}_high": high}
+
+
+def _summarise_large(kept, mpp, large_diameter_um, tissue_area_px, intervals):
     figures = {
-        "macro_diameter_um": macro_diameter_um,
-        "macrovesicular_droplets": None,
-        "macrovesicular_fat_percent": None,
-        "microvesicular_fat_percent": None,
+        "large_diameter_um": large_diameter_um,
+        "large_droplets": None,
+        "large_droplet_area_percent": None,
+        "large_droplet_fat_percent": None,
+        **_ends("large_droplet_fat_percent", intervals),
+        "small_droplet_fat_percent": None,
     }
     if mpp is not None:
-        large = kept["equivalent_diameter_um"] >= macro_diameter_um
+        large = kept["equivalent_diameter_um"] >= large_diameter_um
         share = _ratio(100 * float(kept["area_um2"][large].sum()), float(kept["area_um2"].sum()))
-        figures["macrovesicular_droplets"] = int(large.sum())
-        figures["macrovesicular_fat_percent"] = share
-        figures["microvesicular_fat_percent"] = None if share is None else 100 - share
+        figures["large_droplets"] = int(large.sum())
+        large_px = float(kept["area_um2"][large].sum()) / mpp**2
+        figures["large_droplet_area_percent"] = _ratio(100 * large_px, tissue_area_px)
+        figures["large_droplet_fat_percent"] = share
+        figures["small_droplet_fat_percent"] = None if share is None else 100 - share
+    return figures
+
+
+def _summarise_bins(kept, mpp, size_bins_um2, terms, tissue_area_px):
+    """Numbers and areas by size, each bin from its lower limit on."""
+    figures: dict[str, float | None] = {}
+    edges = [0.0, *size_bins_um2, np.inf]
+    for low, high in itertools.pairwise(edges) if size_bins_um2 else ():
+        name = f"from_{low:g}_um2" if np.isinf(high) else f"{low:g}_to_{high:g}_um2"
+        number = percent = None
+        if mpp is not None:
+            area_um2 = kept["area_um2"].to_numpy(np.float64)
+            chosen = (area_um2 >= low) & (area_um2 < high)
+            number = int(chosen.sum())
+            percent = _ratio(100 * float(area_um2[chosen].sum()) / mpp**2, tissue_area_px)
+        figures[f"{terms.plural}_{name}"] = number
+        figures[f"{terms.area}_area_percent_{name}"] = percent
     return figures
 
 

@@ -5,13 +5,14 @@ import platform
 from importlib import metadata
 
 import cv2
-import jinja2
 from markupsafe import Markup
 
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.measurement.filters import select_category, select_kept
 from steatosis_d2.measurement.summary import TERMS
+from steatosis_d2.measurement.uncertainty import BLOCK_UM
 from steatosis_d2.report import pictures
+from steatosis_d2.report.environment import TEMPLATES
 
 GALLERY_SIZE = 6
 _PACKAGES = ("steatosis-d2", "numpy", "scipy", "scikit-image", "shapely", "pandas")
@@ -19,17 +20,17 @@ _PACKAGES = ("steatosis-d2", "numpy", "scipy", "scikit-image", "shapely", "panda
 _HISTOGRAM = {"width": 640, "height": 220, "left": 72, "right": 620, "base": 170}
 _TICKS = 8
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("steatosis_d2.report"),
-    autoescape=True,  # file names are the user's, and may hold anything
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-)
-
 
 def render_section(
-    segmented, table, summary, *, plain_rgb, overview_rgb, gallery, macro_diameter_um
+    segmented,
+    table,
+    summary,
+    *,
+    plain_rgb,
+    overview_rgb,
+    gallery,
+    large_diameter_um,
+    parts=(),
 ):
     """
     The report's part on one input, as HTML with its pictures in it.
@@ -41,7 +42,8 @@ def render_section(
         plain_rgb (ndarray): uint8, shape (h, w, 3), the whole input.
         overview_rgb (ndarray): the same with outlines.
         gallery (dict): title (str) -> list of (row label of the table, Instance).
-        macro_diameter_um (float): droplets of this diameter or more count as macrovesicular.
+        large_diameter_um (float): droplets of this diameter or more are called large.
+        parts (list[dict]): summaries of named regions and pieces.
 
     Returns:
         str: HTML.
@@ -51,10 +53,12 @@ def render_section(
     table = select_category(table, segmented.category)
     kept = select_kept(table)
     dropped = table["dropped_by"][table["dropped_by"] != ""].value_counts().sort_index()
-    return _TEMPLATES.get_template("section.html").render(
+    return TEMPLATES.get_template("section.html").render(
         terms=terms,
         width_px=round(pictures.OVERVIEW_PX * slide.width / max(slide.width, slide.height)),
         key_figures=_list_key_figures(summary, terms),
+        parts=_lay_out_parts(parts, terms, segmented.category),
+        interval_note=_explain_intervals(summary, terms, segmented.model),
         overview={
             "uri": pictures.as_data_uri(overview_rgb),
             "alt": f"Overview with {len(kept)} outlined {terms.plural}",
@@ -64,7 +68,7 @@ def render_section(
         },
         heat=_draw_heat(plain_rgb, segmented, kept, terms) if len(kept) else None,
         scale_bar=_choose_scale_bar(slide),
-        histogram=_lay_out_histogram(kept, terms, macro_diameter_um) if len(kept) else None,
+        histogram=_lay_out_histogram(kept, terms, large_diameter_um) if len(kept) else None,
         gallery={
             title: [_as_gallery_item(slide, kept.loc[row], instance) for row, instance in items]
             for title, items in gallery.items()
@@ -75,19 +79,20 @@ def render_section(
     )
 
 
-def write_report(path, results, *, category, model, parameters, faults, detailed_inputs):
+def write_report(path, results, *, category, model, parameters, faults, detailed_inputs, cases=()):
     """
     Write the report of a run, whole or not at all; equal results give equal bytes.
 
     Args:
         path (str or Path): the file to write.
-        results (list[dict]): ``summary``, ``name`` and ``section_html`` of each input; the
-            sections of the first ``detailed_inputs`` are shown.
+        results (list[dict]): ``summary``, ``parts``, ``name`` and ``section_html`` of each input;
+            the sections of the first ``detailed_inputs`` are shown.
         category (str): ``droplet`` or ``nucleus``.
         model (dict): what segmented; JSON values.
         parameters (dict): settings of the run; JSON values.
         faults (dict): file name -> what is wrong with an input that could not be segmented.
         detailed_inputs (int): how many inputs have a section.
+        cases (list[dict]): from :func:`steatosis_d2.measurement.cases.combine_cases`.
     """
     terms = TERMS[category]
     summaries = [result["summary"] for result in results]
@@ -107,7 +112,7 @@ def write_report(path, results, *, category, model, parameters, faults, detailed
     n_inputs = len(results) + len(faults)
     n_found = sum(summary[terms.plural] for summary in summaries)
     unknown = sum(summary["mpp"] is None for summary in summaries)
-    text = _TEMPLATES.get_template("report.html").render(
+    text = TEMPLATES.get_template("report.html").render(
         title=f"{terms.title} in {n_inputs} input{'s' * (n_inputs != 1)}",
         subtitle=f"{format_number(n_found)} {terms.plural} in {len(results)} "
         f"segmented input{'s' * (len(results) != 1)}.",
@@ -118,16 +123,19 @@ def write_report(path, results, *, category, model, parameters, faults, detailed
         columns=["input", *columns],
         lines=[
             {
-                "file": summary["file"],
+                "file": row["file"],
+                "part": row["region"],
                 "anchor": f"input-{number}" if number <= len(sections) else None,
                 "overlay": f"{result['name']}_overlay.png",
-                "cells": [format_cell(summary) for format_cell in columns.values()],
+                "cells": [format_cell(row) for format_cell in columns.values()],
             }
-            for number, (summary, result) in enumerate(zip(summaries, results, strict=True), 1)
+            for number, result in enumerate(results, 1)
+            for row in (result["summary"], *result["parts"])
         ],
         area_note=_explain_area(terms),
         calibration=", ".join(sorted(calibrations)),
         n_hidden=len(results) - len(sections),
+        cases=_lay_out_cases(cases, terms, category),
         sections=sections,
         parameters=_format_settings(parameters),
         model=_format_settings(model),
@@ -207,11 +215,18 @@ def _list_key_figures(summary, terms):
         "90% are wider than": (summary[f"diameter_p10_{suffix}"], unit),
         "10% are wider than": (summary[f"diameter_p90_{suffix}"], unit),
         "nearest neighbour, median": (summary[f"nearest_neighbour_median_{suffix}"], unit),
-        "macrovesicular": (summary.get("macrovesicular_fat_percent"), "% of fat"),
+        "in large droplets": (summary.get("large_droplet_fat_percent"), "% of fat"),
         "cut by a border": (summary["truncated"], ""),
     }
+    intervals = {
+        f"{terms.area} area": f"{terms.area}_area_percent",
+        f"{terms.plural} per mm² tissue": f"{terms.plural}_per_mm2",
+        "in large droplets": "large_droplet_fat_percent",
+    }
     texts = [
-        (label, _with_unit(*figure)) for label, figure in figures.items() if figure[0] is not None
+        (label, _with_unit(*figure) + _format_ends(summary, intervals.get(label)))
+        for label, figure in figures.items()
+        if figure[0] is not None
     ]
     if summary["other_categories"]:
         texts.append(("also found", summary["other_categories"]))
@@ -226,11 +241,71 @@ def _list_key_figures(summary, terms):
     return texts
 
 
+def _lay_out_parts(parts, terms, category):
+    """Heading and cells of a table with a line for each part; None without parts."""
+    if not parts:
+        return None
+    with_grade = any(part["grade"] is not None for part in parts)
+    columns = _choose_columns(terms, category, with_grade=with_grade)
+    return {
+        "columns": ["part", *columns],
+        "lines": [
+            [part["region"], *(format_cell(part) for format_cell in columns.values())]
+            for part in parts
+        ],
+    }
+
+
+def _lay_out_cases(cases, terms, category):
+    """Heading and cells of a table with a line for each case; None without cases."""
+    if not cases:
+        return None
+    columns = {
+        "slides": lambda row: format_number(row["slides"]),
+        "tissue": lambda row: _with_unit(row["tissue_area_mm2"], "mm²"),
+        f"{terms.area} area, %": lambda row: format_number(row[f"{terms.area}_area_percent"]),
+        terms.plural: lambda row: format_number(row[terms.plural]),
+        "per mm²": lambda row: format_number(row[f"{terms.plural}_per_mm2"]),
+    }
+    if category == "droplet":
+        columns["in large droplets, % of fat"] = lambda row: format_number(
+            row["large_droplet_fat_percent"]
+        )
+    if any(case["grade"] is not None for case in cases):
+        columns["grade"] = lambda row: row["grade"] or "–"
+    return {
+        "columns": ["case", *columns],
+        "lines": [[case["case"], *(cell(case) for cell in columns.values())] for case in cases],
+    }
+
+
+def _explain_intervals(summary, terms, model):
+    """What the intervals cover and what not; None where there are none."""
+    if summary[f"{terms.area}_area_percent_low"] is None:
+        return None
+    note = (
+        "In brackets: 95% intervals for tissue like this, by a bootstrap over blocks of "
+        f"{BLOCK_UM:g} µm. They tell how far another piece of the same tissue would differ. They "
+        "do not tell how far the network is wrong."
+    )
+    validation = model.get("validation")
+    if validation and terms.area == "fat":
+        note += (
+            f" On {validation['images']} images that it was not trained on, its fat area was "
+            f"wrong by {validation['fat_area_error_points']:.2g} percentage points on average, its "
+            f"count by {validation['count_error']:.2g} droplets an image."
+        )
+    return note
+
+
 def _choose_columns(terms, category, *, with_grade):
     """Heading -> what its cell holds, from a summary."""
     columns = {
         "tissue": _format_tissue,
-        f"{terms.area} area, %": lambda row: format_number(row[f"{terms.area}_area_percent"]),
+        f"{terms.area} area, %": lambda row: (
+            format_number(row[f"{terms.area}_area_percent"])
+            + _format_ends(row, f"{terms.area}_area_percent")
+        ),
         terms.plural: lambda row: format_number(row[terms.plural]),
         "per mm²": lambda row: format_number(row[f"{terms.plural}_per_mm2"]),
         "median diameter": lambda row: _with_unit(
@@ -242,7 +317,9 @@ def _choose_columns(terms, category, *, with_grade):
         ),
     }
     if category == "droplet":
-        columns["macro, % of fat"] = lambda row: format_number(row["macrovesicular_fat_percent"])
+        columns["in large droplets, % of fat"] = lambda row: format_number(
+            row["large_droplet_fat_percent"]
+        )
     columns["left out"] = lambda row: format_number(row["dropped"])
     if with_grade:
         columns["grade"] = lambda row: row["grade"] or "–"
@@ -258,6 +335,12 @@ def _explain_area(terms):
             "with fat, which is usually several times as high."
         )
     return note
+
+
+def _format_ends(summary, column):
+    """An interval in brackets, or nothing."""
+    low, high = (summary.get(f"{column}_{end}") for end in ("low", "high"))
+    return "" if low is None else f" ({format_number(low)} to {format_number(high)})"
 
 
 def _format_tissue(summary):
@@ -283,9 +366,9 @@ def _choose_scale_bar(slide):
     }
 
 
-def _lay_out_histogram(kept, terms, macro_diameter_um):
+def _lay_out_histogram(kept, terms, large_diameter_um):
     histogram = pictures.count_diameters(kept)
-    shows_macro = histogram.unit == "µm" and terms.area == "fat"
+    shows_large = histogram.unit == "µm" and terms.area == "fat"
     left, right, base = (_HISTOGRAM[name] for name in ("left", "right", "base"))
     step = (right - left) / len(histogram.counts)
     highest = int(histogram.counts.max())
@@ -299,7 +382,7 @@ def _lay_out_histogram(kept, terms, macro_diameter_um):
                 "y": round(base - height, 1),
                 "width": round(step - 2, 1),
                 "height": height,
-                "is_large": shows_macro and low >= macro_diameter_um,
+                "is_large": shows_large and low >= large_diameter_um,
                 "title": f"{low:g} to {low + histogram.bin_width:g} {histogram.unit}: {count}",
             }
         )
@@ -316,8 +399,8 @@ def _lay_out_histogram(kept, terms, macro_diameter_um):
         "unit": histogram.unit,
         "alt": f"Histogram of {len(kept)} diameters in {histogram.unit}; the most in one bin "
         f"of {histogram.bin_width:g} {histogram.unit} are {highest}",
-        "macro_label": f"Orange: from {macro_diameter_um:g} µm on, counted as macrovesicular."
-        if shows_macro
+        "large_label": f"Orange: from {large_diameter_um:g} µm on, called large."
+        if shows_large
         else None,
     }
 

@@ -116,6 +116,31 @@ def draw_gallery_picture(slide, instance):
     return picture_rgb
 
 
+def write_name(picture_rgb, part, slide):
+    """
+    Write the name of a part where it lies, in place.
+
+    Args:
+        picture_rgb (ndarray): uint8, shape (h, w, 3), of the whole slide.
+        part (Part): from :mod:`steatosis_d2.slides.parts`.
+        slide (Slide): for its size.
+    """
+    height, width = picture_rgb.shape[:2]
+    text = part.name.encode("ascii", "replace").decode()  # all that OpenCV can write
+    font, size = cv2.FONT_HERSHEY_SIMPLEX, max(height, width) / 1200
+    thickness = max(1, round(2 * size))
+    (text_width, text_height), _ = cv2.getTextSize(text, font, size, thickness)
+    x, y = (place * width / slide.width for place in part.place_xy)
+    corner = (
+        int(np.clip(x - text_width / 2, 0, max(0, width - text_width))),
+        int(np.clip(y + text_height / 2, text_height, height - 1)),
+    )
+    for color_rgb, extra in (((255, 255, 255), 4), ((20, 20, 20), 0)):  # dark, with a pale rim
+        cv2.putText(
+            picture_rgb, text, corner, font, size, color_rgb, thickness + extra, cv2.LINE_AA
+        )
+
+
 def draw_heat_map(overview_rgb, table, slide, tissue):
     """
     Share of tissue that instances cover, smoothed, over a grey overview.

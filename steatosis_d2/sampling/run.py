@@ -5,12 +5,11 @@ import logging
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from detectron2.utils.file_io import PathManager
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from steatosis_d2.data.colours import COLOURS_KEY, ColourStatistics, describe_colours
+from steatosis_d2.engine.checkpoint import read_note
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.models import ClassicalModel, choose_model
 from steatosis_d2.inference.pipeline import note_fault
@@ -143,8 +142,7 @@ def read_training_colours(weights):
     Returns:
         ColourStatistics or None: None where the checkpoint notes none.
     """
-    path = PathManager.get_local_path(str(weights))
-    noted = torch.load(path, map_location="cpu", weights_only=True).get(COLOURS_KEY)
+    noted = read_note(weights, COLOURS_KEY)
     return noted and ColourStatistics.from_lists(noted)
 
 

@@ -29,7 +29,7 @@ INK_UM = 40.0
 # and tissue at 0.3, and few cells between 0.06 and 0.12.
 GLASS_OD = 0.08
 # Between 20x and 40x. It decides only how coarse the mask of a slide without pixel size is.
-_UM_PER_PX_OF_UNKNOWN = 1 / 3
+UM_PER_PX_OF_UNKNOWN = 1 / 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +118,10 @@ class TissueMask:
                 f"{bottom:g} px, outside the slide of {self.width} x {self.height} px; expected "
                 "px of the full resolution, as QuPath exports them."
             )
+        return self.within(geometry)
+
+    def within(self, geometry):
+        """The tissue (TissueMask) in a geometry, which may miss the slide; by cells' centres."""
         shapely.prepare(geometry)
         rows, columns = np.nonzero(self.mask)
         inside = shapely.contains_xy(
@@ -139,7 +143,7 @@ def find_tissue(slide):
         TissueMask: cells of about 4 um, or of 1/2048 of the longer side if that is more. All of
         a picture of fluorescence counts as tissue.
     """
-    um_per_px = slide.mpp or _UM_PER_PX_OF_UNKNOWN
+    um_per_px = slide.mpp or UM_PER_PX_OF_UNKNOWN
     longer_side = max(slide.width, slide.height)
     cell_px = max(1, round(CELL_UM / um_per_px), math.ceil(longer_side / MAX_CELLS))
     mask = _classify(_read_cells(slide, cell_px), cell_um=cell_px * um_per_px)

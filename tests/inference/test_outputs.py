@@ -35,6 +35,8 @@ class Segmented:
     slide: object
     found: list
     name: str = "tile"
+    case: str | None = None
+    named_regions: tuple = ()
     file_name: str = "tile.png"
     category: str = "droplet"
     model: dict = field(default_factory=lambda: {"kind": "drawn"})

@@ -26,7 +26,7 @@ from steatosis_d2.instances.packing import pack_instances, unpack_instances
 from steatosis_d2.instances.rle import decode_mask, encode_mask
 from steatosis_d2.measurement.filters import find_reasons, parse_rules
 from steatosis_d2.measurement.morphology import measure_instances
-from steatosis_d2.measurement.summary import MACRO_DIAMETER_UM, summarise
+from steatosis_d2.measurement.summary import LARGE_DIAMETER_UM, summarise
 from steatosis_d2.model_zoo import get_config
 
 NAMES = ("vessel", "droplet")
@@ -134,7 +134,7 @@ def test_figures_and_averages_are_of_one_class():
         shape_px=(100, 100),
         mpp=1.0,
         tissue_area_px=10_000,
-        macro_diameter_um=MACRO_DIAMETER_UM,
+        large_diameter_um=LARGE_DIAMETER_UM,
         calibration=None,
     )
     assert (row["droplets"], row["fat_area_px"]) == (2, 16 + 36)

@@ -24,7 +24,7 @@ def summarise_squares(*instances, mpp=0.5, dropped=(), **changes):
         "shape_px": (1000, 2000),
         "mpp": mpp,
         "tissue_area_px": 1_000_000,
-        "macro_diameter_um": 11.3,
+        "large_diameter_um": 11.3,
         "calibration": None,
     }
     return summarise(table, **(arguments | changes))
@@ -52,13 +52,13 @@ def test_size_distribution():
     assert row["diameter_p5_px"] == pytest.approx(np.percentile(diameters, 5), rel=1e-5)
 
 
-def test_macrovesicular_share_is_of_the_fat_area():
+def test_share_of_large_droplets_is_of_the_fat_area():
     # diameters of 5.6 and 16.9 um
     row = summarise_squares(*TWO)
-    assert row["macrovesicular_droplets"] == 1
-    assert row["macrovesicular_fat_percent"] == 90
-    assert row["microvesicular_fat_percent"] == 10
-    assert summarise_squares(*TWO, macro_diameter_um=17)["macrovesicular_fat_percent"] == 0
+    assert row["large_droplets"] == 1
+    assert row["large_droplet_fat_percent"] == 90
+    assert row["small_droplet_fat_percent"] == 10
+    assert summarise_squares(*TWO, large_diameter_um=17)["large_droplet_fat_percent"] == 0
 
 
 def test_neighbours_are_measured_among_what_is_kept():
@@ -82,7 +82,7 @@ def test_without_a_pixel_size_what_is_in_um_is_not_defined():
     row = summarise_squares(*TWO, mpp=None)
     undefined = {name for name, value in row.items() if value is None}
     assert {name for name in row if name.endswith(("_um", "_mm2"))} - undefined == {
-        "macro_diameter_um"
+        "large_diameter_um"
     }
     assert row["fat_area_percent"] == 0.1
     assert row["diameter_mean_px"] == summarise_squares(*TWO)["diameter_mean_px"]
@@ -92,7 +92,7 @@ def test_no_droplets_are_zero_fat_and_no_sizes():
     row = summarise_squares()
     assert (row["droplets"], row["fat_area_percent"], row["droplets_per_mm2"]) == (0, 0, 0)
     assert row["diameter_mean_um"] is None
-    assert row["macrovesicular_fat_percent"] is None
+    assert row["large_droplet_fat_percent"] is None
 
 
 def test_no_tissue_has_no_percentage():
@@ -119,11 +119,11 @@ def test_nuclei_have_columns_of_their_own_name():
 def test_same_columns_whatever_was_found(category):
     columns = list(summarise_squares(*TWO, category=category))
     assert list(summarise_squares(category=category, mpp=None)) == columns
-    assert list(fault_row("bad.svs", "is damaged", category=category)) == columns
+    assert set(fault_row("bad.svs", "is damaged")) < set(columns)
 
 
 def test_csv_has_empty_cells_and_no_nan(tmp_path):
-    rows = [summarise_squares(), fault_row("bad.svs", 'is "bad", damaged', category="droplet")]
+    rows = [summarise_squares(), fault_row("bad.svs", 'is "bad", damaged')]
     write_summary(tmp_path / "summary.csv", rows, category="droplet")
     with (tmp_path / "summary.csv").open(newline="") as file:
         blank, bad = csv.DictReader(file)

@@ -59,11 +59,11 @@ def result(file_name="a.svs", *, section="<p>its section</p>", **changes):
         "mpp": 0.5,
         "mpp_source": "given",
         "tissue_area_px": 1_000_000,
-        "macro_diameter_um": 11.3,
+        "large_diameter_um": 11.3,
         "calibration": None,
     }
     summary = summarise(table, **arguments) | changes
-    return {"name": "a", "summary": summary, "section_html": section}
+    return {"name": "a", "summary": summary, "parts": [], "section_html": section}
 
 
 def write(tmp_path, *results, **changes):
@@ -139,10 +139,10 @@ def test_nuclei_are_called_nuclei(tmp_path):
         shape_px=(10, 10),
         mpp=0.5,
         tissue_area_px=100,
-        macro_diameter_um=11.3,
+        large_diameter_um=11.3,
         calibration=None,
     )
-    results = [{"name": "a", "summary": summary, "section_html": ""}]
+    results = [{"name": "a", "summary": summary, "parts": [], "section_html": ""}]
     text = Page(write(tmp_path, *results, category="nucleus")).text
     assert "nuclei" in text
     assert not re.search(r"\bfat\b|droplet", text)

@@ -45,6 +45,8 @@ class DrawnSlide:
     file_name: str = "drawn.svs"
     category: str = "droplet"
     categories: tuple = ("droplet",)
+    case: str | None = None
+    named_regions: tuple = ()
     model: dict = field(default_factory=dict)
     parameters: dict = field(default_factory=dict)
 

@@ -1,0 +1,1 @@
+"""What studies ask of a table of cases: agreement with a reference, grades, intervals."""
