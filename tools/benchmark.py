@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks import (
     accuracy,
+    coverage,
     evaluation,
     labels,
     masks,
@@ -34,6 +35,8 @@ examples:
     python tools/benchmark.py --only accuracy --config-file liver/starter.yaml --weights W.pth
   How much of vessels and tears the network that ships takes for fat:
     python tools/benchmark.py --only vessels
+  How often the intervals of a slide's figures hold the truth:
+    python tools/benchmark.py --only coverage
   How soon the screening page shows a slide of yours, or drawn ones of two sizes:
     python tools/benchmark.py --only page --tile SLIDE.svs
     python tools/benchmark.py --only page
@@ -51,11 +54,12 @@ GROUPS = {
     "simulation": slides.SIMULATION_MEASURES,
     "accuracy": accuracy.MEASURES,
     "vessels": vessels.MEASURES,
+    "coverage": coverage.MEASURES,
     "page": page.MEASURES,
 }
-# Two take long, the third needs data and weights, the fourth is no matter of speed, the last
-# needs a browser.
-ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy", "vessels", "page")
+# Two take long, the third needs data and weights, two are no matter of speed, the last needs a
+# browser.
+ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy", "vessels", "coverage", "page")
 
 
 def parse_arguments():

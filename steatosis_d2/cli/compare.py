@@ -1,14 +1,14 @@
 """How a measure agrees with a reference over cases: a pathologist, MRI, another tool or scan."""
 
 import argparse
-import csv
 import logging
 from pathlib import Path
 
 from tabulate import tabulate
 
 from steatosis_d2.cli.statistics_options import FAT_AREA, add_measure, add_skip_missing
-from steatosis_d2.files import replace_when_done, write_json
+from steatosis_d2.files import write_json
+from steatosis_d2.measurement.summary import write_rows
 from steatosis_d2.statistics.agreement import measure_case_agreement
 from steatosis_d2.statistics.cases import read_case_values
 
@@ -70,13 +70,11 @@ def build_parser(prog):
 
 def write_cases(path, agreement):
     """One row a case: its name, both values and their difference."""
-    with (
-        replace_when_done(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["case", "measured", "reference", "difference"])
-        for case, x, y in zip(
-            agreement.cases, agreement.measured, agreement.reference, strict=True
-        ):
-            writer.writerow([case, *(f"{value:.6g}" for value in (x, y, x - y))])
+    columns = ["case", "measured", "reference", "difference"]
+    differences = agreement.measured - agreement.reference
+    values = zip(agreement.cases, agreement.measured, agreement.reference, differences, strict=True)
+    rows = [
+        dict(zip(columns, (case, *(f"{value:.6g}" for value in numbers)), strict=True))
+        for case, *numbers in values
+    ]
+    write_rows(path, rows, columns=columns)

@@ -9,9 +9,10 @@ from tabulate import tabulate
 
 from steatosis_d2.cli.statistics_options import FAT_AREA, add_measure, add_skip_missing
 from steatosis_d2.errors import InputError
-from steatosis_d2.files import replace_when_done, write_json
+from steatosis_d2.files import write_json
 from steatosis_d2.inference.outputs import read_model_of
 from steatosis_d2.measurement.grading import read_grade_calibration
+from steatosis_d2.measurement.summary import write_rows
 from steatosis_d2.statistics.cases import join_cases, read_case_values
 from steatosis_d2.statistics.grade_limits import fit_grades
 
@@ -164,12 +165,6 @@ def apply(arguments):
         value = row[calibration.measure]
         row["grade"] = calibration.grade(float(value)) if value else ""
         row["grade_calibration"] = calibration.name if value else ""
-    names = dict.fromkeys([*columns, "grade", "grade_calibration"])
-    with (
-        replace_when_done(arguments.output) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, fieldnames=list(names))
-        writer.writeheader()
-        writer.writerows(rows)
+    names = list(dict.fromkeys([*columns, "grade", "grade_calibration"]))
+    write_rows(arguments.output, rows, columns=names)
     print(f"{len(rows)} rows: {arguments.output}")

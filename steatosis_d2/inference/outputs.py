@@ -142,7 +142,7 @@ class Measured:
     Attributes:
         table (pandas.DataFrame): one row an instance, with ``dropped_by``.
         summary (dict): the slide's row of ``summary.csv``.
-        parts (list[tuple[Part, dict]]): its named regions, and pieces of tissue where these are
+        parts (list[tuple[SlidePart, dict]]): named regions, and pieces of tissue where these are
             asked for, each with its row.
     """
 
@@ -314,7 +314,7 @@ def write_run_outputs(
         [result["summary"] for result in results], category=category, calibration=calibration
     )
     if cases:
-        summary.write_summary(folder / "cases.csv", cases, category=category)
+        summary.write_rows(folder / "cases.csv", cases, columns=list(cases[0]))
     html.write_report(
         folder / "report.html",
         results,

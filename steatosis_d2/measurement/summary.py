@@ -158,18 +158,29 @@ def list_columns(category):
 
 def write_summary(path, rows, *, category):
     """
-    Write ``summary.csv``, whole or not at all; what is None becomes an empty cell.
+    Write ``summary.csv``, as :func:`write_rows` does.
 
     Args:
         path (str or Path): the file to write.
         rows (list[dict]): from :func:`summarise` and :func:`fault_row`.
         category (str): ``droplet`` or ``nucleus``; of the columns where all rows are faults.
     """
+    write_rows(path, rows, columns=max([list_columns(category), *map(list, rows)], key=len))
+
+
+def write_rows(path, rows, *, columns):
+    """
+    Write a CSV file, whole or not at all; what is None, or missing, becomes an empty cell.
+
+    Args:
+        path (str or Path): the file to write.
+        rows (list[dict]): column -> value.
+        columns (list[str]): in order.
+    """
     with (
         replace_when_done(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        columns = max([list_columns(category), *map(list, rows)], key=len)
         writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)

@@ -285,8 +285,8 @@ def _explain_intervals(summary, terms, model):
         return None
     note = (
         "In brackets: 95% intervals for tissue like this, by a bootstrap over blocks of "
-        f"{BLOCK_UM:g} µm. They tell how far another piece of the same tissue would differ. They "
-        "do not tell how far the network is wrong."
+        f"{BLOCK_UM / 1000:g} mm. They tell how far another piece of the same tissue would differ. "
+        "They do not tell how far the network is wrong."
     )
     validation = model.get("validation")
     if validation and terms.area == "fat":

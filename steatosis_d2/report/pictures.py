@@ -122,7 +122,7 @@ def write_name(picture_rgb, part, slide):
 
     Args:
         picture_rgb (ndarray): uint8, shape (h, w, 3), of the whole slide.
-        part (Part): from :mod:`steatosis_d2.slides.parts`.
+        part (SlidePart): from :mod:`steatosis_d2.slides.parts`.
         slide (Slide): for its size.
     """
     height, width = picture_rgb.shape[:2]

@@ -18,7 +18,7 @@ SMALLEST_SHARE = 0.02
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class SlidePart:
     """
     A part of a slide.
 
@@ -44,10 +44,10 @@ def split_by_region(tissue, named_regions):
         named_regions (tuple[tuple[str, shapely.Geometry]]): in px of level 0.
 
     Returns:
-        list[Part]: in the same order.
+        list[SlidePart]: in the same order.
     """
     return [
-        Part(
+        SlidePart(
             name,
             tissue.within(geometry),
             _is_inside(geometry),
@@ -66,7 +66,7 @@ def split_by_piece(tissue, *, mpp):
         mpp (float or None): um/px.
 
     Returns:
-        list[Part]: ``piece 1`` and so on; crumbs of less than 2% of all tissue are in none.
+        list[SlidePart]: ``piece 1`` and so on; crumbs of less than 2% of all tissue are in none.
     """
     cell_um = tissue.cell_px * (mpp or UM_PER_PX_OF_UNKNOWN)
     reach = max(1, round(GAP_UM / 2 / cell_um))
@@ -87,7 +87,7 @@ def split_by_piece(tissue, *, mpp):
     spread_y, spread_x = np.ptp(middles, axis=0)
     order = np.argsort(middles[:, 0 if spread_y > spread_x else 1], kind="stable")
     return [
-        Part(
+        SlidePart(
             f"piece {place}",
             dataclasses.replace(tissue, mask=pieces == number),
             _is_owned(owners, number, tissue.cell_px),

@@ -26,7 +26,7 @@ COEFFICIENTS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Agreement:
+class CaseAgreement:
     """
     Two sets of values of the same cases.
 
@@ -68,7 +68,7 @@ def measure_case_agreement(measured, reference, *, skip_missing=False, seed=0):
         seed (int): of the bootstrap over cases.
 
     Returns:
-        Agreement: with all figures.
+        CaseAgreement: with all figures.
 
     Raises:
         InputError: cases do not match, are too few, or a value is no number.
@@ -86,7 +86,7 @@ def measure_case_agreement(measured, reference, *, skip_missing=False, seed=0):
         key: (float(function(x, y)), *bootstrap_interval(function, x, y, seed=seed))
         for key, (_, function) in COEFFICIENTS.items()
     }
-    return Agreement(cases, x, y, measured.column, reference.column, figures)
+    return CaseAgreement(cases, x, y, measured.column, reference.column, figures)
 
 
 def _or_none(value):

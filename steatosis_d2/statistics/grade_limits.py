@@ -126,14 +126,13 @@ def order_grades(texts, *, order=None):
                 "grades, the lowest first."
             )
         return tuple(grade for grade in dict.fromkeys(order) if grade in found)
-    names = {grade: re.fullmatch(r"(\D*)(\d+)", grade) for grade in found}
-    prefixes = {match and match[1] for match in names.values()}
-    if None in names.values() or len(prefixes) > 1:
+    matches = [match for grade in found if (match := re.fullmatch(r"(\D*)(\d+)", grade))]
+    if len(matches) < len(found) or len({match[1] for match in matches}) > 1:
         raise InputError(
             f"the grades {', '.join(sorted(found))} have no order of their own; expected numbers, "
             "or names such as S0, S1. Say it: --order none mild moderate severe."
         )
-    return tuple(sorted(found, key=lambda grade: int(names[grade][2])))
+    return tuple(match[0] for match in sorted(matches, key=lambda match: int(match[2])))
 
 
 def fit_limits(values, true, n_grades):

@@ -1,4 +1,4 @@
-"""Agreement and grades as pages for readers: tables and plots, one file each."""
+"""CaseAgreement and grades as pages for readers: tables and plots, one file each."""
 
 from markupsafe import Markup
 
@@ -17,7 +17,7 @@ def write_agreement_page(path, agreement):
 
     Args:
         path (str or Path): the file.
-        agreement (Agreement): from :func:`~.agreement.measure_case_agreement`.
+        agreement (CaseAgreement): from :func:`~.agreement.measure_case_agreement`.
     """
     table = {
         "title": "Figures",
@@ -53,7 +53,7 @@ def write_grades_page(path, fit, *, measure, basis):
     """
     tables = [
         {
-            "title": "Agreement of grades",
+            "title": "CaseAgreement of grades",
             "columns": ["", "value", "95% interval"],
             "rows": list_fit_rows(fit),
             "note": f"Each case was graded by limits that were fitted without it. {_INTERVAL}",

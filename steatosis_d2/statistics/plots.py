@@ -1,14 +1,15 @@
 """Plots of cases, as SVG text for a page."""
 
 import io
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 # Equal plots are equal text.
-_STYLE = {"svg.hashsalt": "steatosis_d2", "font.size": 11, "svg.fonttype": "none"}
-_DOTS = {"s": 22, "alpha": 0.65, "color": "#0b6e4f", "linewidths": 0}
+_STYLE: Any = {"svg.hashsalt": "steatosis_d2", "font.size": 11, "svg.fonttype": "none"}
+_DOTS: dict[str, Any] = {"s": 22, "alpha": 0.65, "color": "#0b6e4f", "linewidths": 0}
 
 
 def draw_agreement(agreement):
@@ -16,7 +17,7 @@ def draw_agreement(agreement):
     Scatter plot with the line of equality, and Bland-Altman plot.
 
     Args:
-        agreement (Agreement): from :func:`~.agreement.measure_case_agreement`.
+        agreement (CaseAgreement): from :func:`~.agreement.measure_case_agreement`.
 
     Returns:
         str: SVG.

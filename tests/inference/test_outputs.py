@@ -283,7 +283,7 @@ def test_run_in_which_every_input_failed(tmp_path):
 def test_run_without_inputs(tmp_path):
     folder = write_all(tmp_path / "out")
     assert read_coco(folder / "predictions.json")["annotations"] == []
-    assert (folder / "summary.csv").read_text().startswith("file,fault,")
+    assert (folder / "summary.csv").read_text().startswith("file,region,case,fault,")
 
 
 def test_written_again_the_bytes_are_the_same(tmp_path, segment):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from steatosis_d2.instances.instance import Instance
+from steatosis_d2.measurement.cases import combine_cases
 from steatosis_d2.measurement.morphology import measure_instances
 from steatosis_d2.measurement.summary import summarise
 from steatosis_d2.report import pictures
@@ -121,6 +122,24 @@ def test_grade_carries_the_name_of_its_calibration(tmp_path):
     page = Page(write(tmp_path, result(grade="S1", grade_calibration="ours.json")))
     assert "S1" in page.text
     assert "calibration file ours.json ; they are not a pathologist's grade" in page.text
+
+
+def test_intervals_stand_in_brackets(tmp_path):
+    ends = {"fat_area_percent_low": 0.1, "fat_area_percent_high": 0.4}
+    assert "(0.1 to 0.4)" in Page(write(tmp_path, result(**ends))).text
+
+
+def test_parts_stand_under_their_slide(tmp_path):
+    whole = result("a.svs")
+    part = whole["summary"] | {"region": "<piece> 1", "droplets": 77}
+    text = write(tmp_path, whole | {"parts": [part]})
+    assert text.index("a.svs") < text.index("&lt;piece&gt; 1") < text.index("77")
+
+
+def test_cases_have_a_table(tmp_path):
+    cases = combine_cases([result(case="L07")["summary"]], category="droplet")
+    page = Page(write(tmp_path, result(), cases=cases))
+    assert "L07" in page.text and "each counts by its tissue" in page.text
 
 
 def test_what_the_figures_rest_on_is_stated(tmp_path):
