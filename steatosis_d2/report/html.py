@@ -268,9 +268,7 @@ def _lay_out_cases(cases, terms, category):
         "per mm²": lambda row: format_number(row[f"{terms.plural}_per_mm2"]),
     }
     if category == "droplet":
-        columns["in large droplets, % of fat"] = lambda row: format_number(
-            row["large_droplet_fat_percent"]
-        )
+        columns["large, % of fat"] = lambda row: format_number(row["large_droplet_fat_percent"])
     if any(case["grade"] is not None for case in cases):
         columns["grade"] = lambda row: row["grade"] or "–"
     return {
@@ -317,9 +315,7 @@ def _choose_columns(terms, category, *, with_grade):
         ),
     }
     if category == "droplet":
-        columns["in large droplets, % of fat"] = lambda row: format_number(
-            row["large_droplet_fat_percent"]
-        )
+        columns["large, % of fat"] = lambda row: format_number(row["large_droplet_fat_percent"])
     columns["left out"] = lambda row: format_number(row["dropped"])
     if with_grade:
         columns["grade"] = lambda row: row["grade"] or "–"
