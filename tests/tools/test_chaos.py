@@ -20,9 +20,9 @@ with chaos.open_trial(on_small_disk=False) as trial:
 
 @pytest.mark.timeout(300)
 def test_a_run_survives_accidents(run_script):
-    process = run_script("tools/chaos.py", "kill", "truncate", "clock", "--number", "3")
+    process = run_script("tools/chaos.py", "kill", "truncate", "clock", "--number", "2")
     assert process.returncode == 0, process.stderr
-    assert len(re.findall("3 accidents; .*finished and compared", process.stdout)) == 3
+    assert len(re.findall("2 accidents; .*finished and compared", process.stdout)) == 3
 
 
 @pytest.mark.slow
@@ -30,7 +30,7 @@ def test_a_run_survives_accidents(run_script):
 def test_a_lost_scheduler_is_said_in_one_line(run_script):
     """What `distributed` logged beside it was a traceback."""
     pytest.importorskip("distributed")
-    process = run_script("tools/chaos.py", "scheduler", "--number", "2", "--seed", "3")
+    process = run_script("tools/chaos.py", "scheduler", "--number", "1", "--seed", "3")
     assert process.returncode == 0, process.stderr
 
 

@@ -16,7 +16,7 @@ from steatosis_d2.errors import InputError
 
 MPP = 0.5
 SHARES = (0.02, 0.10, 0.30)
-WIDTH_UM, LENGTH_UM = 250.0, 700.0
+WIDTH_UM, LENGTH_UM = 200.0, 450.0
 PITCH_PX = round(CORE_PITCH * WIDTH_UM / MPP)
 
 

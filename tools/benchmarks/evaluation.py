@@ -90,7 +90,9 @@ def time_evaluation(rng, *, predictions_per_image):
     )
     masks = torch.from_numpy(np.stack([decode_mask(rle) for rle in predicted]))
     scores = torch.linspace(1, 0, len(masks))
-    output = {"instances": Instances((side, side), pred_masks=masks, scores=scores)}
+    classes = torch.zeros(len(scores), dtype=torch.long)
+    found = Instances((side, side), pred_masks=masks, scores=scores, pred_classes=classes)
+    output = {"instances": found}
     with tempfile.TemporaryDirectory() as folder:
         truth_file = Path(folder, "truth.json")
         write_json(truth_file, coco_content(images, side))
