@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from steatosis_d2.data.coco import DROPLET, check_coco, check_outlined, read_coco
 from steatosis_d2.data.images import list_inputs
-from steatosis_d2.data.sources import case_of_name, compile_case_pattern
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images, split_by_category
@@ -25,7 +24,14 @@ from steatosis_d2.inference.label_outputs import LabelOutputs, Labels, collect_l
 from steatosis_d2.inference.models import ClassicalChoice, LoadedModel, choose_model
 from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting
 from steatosis_d2.inference.parallel import open_executor
-from steatosis_d2.inference.plan import OVERLAP_PX, TILE_PX, Tiling, name_inputs
+from steatosis_d2.inference.plan import (
+    OVERLAP_PX,
+    TILE_PX,
+    Tiling,
+    name_inputs,
+    with_cases,
+    with_regions,
+)
 from steatosis_d2.inference.results import RunResults
 from steatosis_d2.inference.slide_run import prepare_folder
 from steatosis_d2.instances.instance import Instance
@@ -35,7 +41,6 @@ from steatosis_d2.measurement.filters import find_reasons, parse_rules
 from steatosis_d2.measurement.grading import read_grade_calibration
 from steatosis_d2.measurement.morphology import measure_instances
 from steatosis_d2.measurement.summary import LARGE_DIAMETER_UM, list_columns
-from steatosis_d2.slides.regions import find_regions
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES, ArraySlide
 
 logger = logging.getLogger(__name__)
@@ -437,29 +442,6 @@ def join_faults(faults):
 
 def _as_list(inputs):
     return [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-
-
-def with_regions(items, roi):
-    """Inputs (list[SlideInput]) that know where to look, as ``roi`` of :func:`segment` says."""
-    regions = find_regions(roi, items)
-    return [
-        item if one is None else replace(item, regions=one.union, named_regions=one.named)
-        for item, one in zip(items, regions, strict=True)
-    ]
-
-
-def with_cases(items, pattern):
-    """Inputs (list[SlideInput]) that know whose they are, as ``case_pattern`` says."""
-    if pattern is None:
-        return items
-    expression = compile_case_pattern(pattern)
-    return [
-        replace(
-            item,
-            case=case_of_name(str(Path(item.file_name).with_suffix("")), pattern=expression),
-        )
-        for item in items
-    ]
 
 
 def check_calibration(calibration, facts):

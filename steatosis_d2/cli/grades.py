@@ -16,6 +16,8 @@ from steatosis_d2.measurement.summary import write_rows
 from steatosis_d2.statistics.cases import join_cases, read_case_values
 from steatosis_d2.statistics.grade_limits import fit_grades
 
+logger = logging.getLogger(__name__)
+
 EXAMPLES = """
 limits from cases that a pathologist graded:
     %(prog)s fit results/summary.csv grades.csv --output limits.json
@@ -107,9 +109,7 @@ def fit(arguments):
         order=arguments.order,
     )
     if len(cases) < FEW_CASES:
-        logging.getLogger(__name__).warning(
-            "%d cases are few: see how wide the intervals are.", len(cases)
-        )
+        logger.warning("%d cases are few: see how wide the intervals are.", len(cases))
     # matplotlib takes longer to import than the work takes
     from steatosis_d2.statistics.page import list_cut_off_rows, list_fit_rows, write_grades_page
 
@@ -141,9 +141,9 @@ def as_calibration(fitted, measured, arguments, basis):
         "model": read_model_of(arguments.summary.parent),
         "left_out_one_by_one": {
             name: dict(zip(("value", "low", "high"), figures, strict=True))
-            for name, figures in fitted.judge().items()
+            for name, figures in fitted.figures.items()
         },
-        "cut_offs": fitted.judge_cut_offs(),
+        "cut_offs": fitted.cut_offs,
         "confusion": fitted.confusion.tolist(),
     }
 

@@ -19,7 +19,14 @@ from steatosis_d2.errors import InputError
 from steatosis_d2.inference import pipeline
 from steatosis_d2.inference.models import CLUMP_SPLIT, choose_model
 from steatosis_d2.inference.parallel import open_executor
-from steatosis_d2.inference.plan import OVERLAP_PX, TILE_PX, Tiling, name_inputs, plan_slide
+from steatosis_d2.inference.plan import (
+    OVERLAP_PX,
+    TILE_PX,
+    Tiling,
+    name_inputs,
+    plan_slide,
+    with_regions,
+)
 from steatosis_d2.inference.tiles import MIN_OVERLAP_PX
 from steatosis_d2.labeling.pixel_size import open_with_pixel_size
 from steatosis_d2.measurement.filters import check_units, parse_rules
@@ -243,7 +250,7 @@ def estimate(arguments):
     with open_executor(workers=arguments.workers, scheduler=arguments.scheduler) as executor:
         facts = executor.submit(pipeline.describe_model, make_model).result()
         print(HEADING)
-        for item in api.with_regions(name_inputs(files), arguments.roi):
+        for item in with_regions(name_inputs(files), arguments.roi):
             with (
                 pipeline.note_fault(item, failed),
                 open_with_pixel_size(item.path, mpp=tiling.mpp, page=tiling.page) as slide,

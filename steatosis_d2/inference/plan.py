@@ -2,15 +2,17 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import shapely
 
+from steatosis_d2.data.sources import case_of_name, compile_case_pattern
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import shorten
 from steatosis_d2.inference.tiles import MIN_OVERLAP_PX, Tile, plan_tiles
 from steatosis_d2.slides.pyramid import Slide
+from steatosis_d2.slides.regions import find_regions
 from steatosis_d2.slides.tissue import TissueMask, find_tissue
 
 TILE_PX = 1024
@@ -79,6 +81,29 @@ def name_inputs(files):
             name=stem if sharing[(stem := stems[file_name]).casefold()] == 1 else whole[file_name],
         )
         for file_name, path in files.items()
+    ]
+
+
+def with_regions(items, roi):
+    """Inputs (list[SlideInput]) that know where to look; ``roi`` is as for ``find_regions``."""
+    regions = find_regions(roi, items)
+    return [
+        item if one is None else replace(item, regions=one.union, named_regions=one.named)
+        for item, one in zip(items, regions, strict=True)
+    ]
+
+
+def with_cases(items, pattern):
+    """Inputs (list[SlideInput]) that know whose they are; a pattern finds it in their names."""
+    if pattern is None:
+        return items
+    expression = compile_case_pattern(pattern)
+    return [
+        replace(
+            item,
+            case=case_of_name(str(Path(item.file_name).with_suffix("")), pattern=expression),
+        )
+        for item in items
     ]
 
 

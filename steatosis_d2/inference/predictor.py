@@ -102,10 +102,11 @@ class MaskRCNNPredictor:
         width = 4 if self._precision_name == "float32" else 2
         channels = cfg.MODEL.RESNETS.RES2_OUT_CHANNELS
         self.bytes_per_input_px = _BYTES_PER_PX_AND_CHANNEL[width] * channels
+        self.memory_bytes = None
         if self.model.device.type == "cpu":
             keep_freed_memory()
             self.memory_bytes = count_memory_bytes()
-        else:
+        elif self.model.device.type == "cuda":
             self.memory_bytes = torch.cuda.get_device_properties(self.model.device).total_memory
 
     @property

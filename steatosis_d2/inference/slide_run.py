@@ -224,7 +224,8 @@ def identify(item, slide):
 
     Returns:
         dict: size of the file and the picture, um/px, and a fingerprint of the file's first and
-        last MB; not its date or folder, so that a copy is the same slide.
+        last MB; not its date or folder, so that a copy is the same slide. And what its results
+        rest on beside it: the regions, and whose it is.
     """
     with slide.path.open("rb") as file:
         first = file.read(_FINGERPRINT_BYTES)
@@ -238,6 +239,7 @@ def identify(item, slide):
         "height_px": slide.height,
         "mpp": slide.mpp,
         "regions_sha256": item.regions_sha256,
+        "case": item.case,
     }
 
 

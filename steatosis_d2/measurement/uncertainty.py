@@ -7,9 +7,8 @@ from steatosis_d2.data.coco import DROPLET
 from steatosis_d2.measurement.summary import TERMS
 
 LEVEL = 0.95
-# Wider than zones of a lobule, so that blocks know little of each other: with 500 um, on synthetic
-# liver, 83% of the intervals of droplets per mm2 hold the truth in place of 90% and more
-# (tools/benchmark.py --only coverage).
+# Wider than lobules, so that blocks know little of each other: with 500 um, on synthetic liver,
+# less than 90% of the intervals hold the truth (tools/benchmark.py --only coverage).
 BLOCK_UM = 1000.0
 # Fewer, of equal size, tell too little of how blocks differ.
 FEWEST_BLOCKS = 6
@@ -44,7 +43,6 @@ def estimate_intervals(kept, tissue, *, mpp, category, large_diameter_um):
     terms = TERMS[category]
     blocks = _sum_blocks(kept, tissue, mpp=mpp, large_diameter_um=large_diameter_um)
     tissue_mm2 = blocks["tissue"]
-    # The share of large droplets is one of fat, so that only blocks with fat tell of it.
     ratios = {
         f"{terms.area}_area_percent": (100 * blocks["area"], tissue_mm2, 100.0),
         f"{terms.plural}_per_mm2": (blocks["number"], tissue_mm2, np.inf),

@@ -9,6 +9,7 @@ import pandas as pd
 
 from steatosis_d2.data.pixel_size import read_decimal
 from steatosis_d2.errors import InputError
+from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
@@ -180,8 +181,6 @@ def _find_column(path, table, key, usual):
 
 def _as_case(text):
     """The name of a case: without folders, and without the suffix that a slide's file has."""
-    from steatosis_d2.slides.slide import SLIDE_SUFFIXES
-
     path = Path(text.replace("\\", "/"))
     return path.stem if path.suffix.lower() in SLIDE_SUFFIXES else path.name
 

@@ -6,6 +6,7 @@ are found exactly. No form of the relation is assumed, and grades that a measure
 completely, which a proportional-odds model cannot be fitted to, are nothing special.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -49,12 +50,11 @@ class GradeFit:
         n = len(self.grades)
         return np.bincount(n * self.true + self.predicted, minlength=n * n).reshape(n, n)
 
-    def judge(self):
+    @functools.cached_property
+    def figures(self):
         """
-        Figures of the predictions, each with its 95% interval.
-
-        Returns:
-            dict: ``weighted_kappa``, ``accuracy`` and ``spearman`` -> (value, low, high).
+        Figures of the predictions, each with its 95% interval (dict): ``weighted_kappa``,
+        ``accuracy`` and ``spearman`` -> (value, low, high).
         """
         figures = {
             "weighted_kappa": (weighted_kappa, self.true, self.predicted),
@@ -66,12 +66,12 @@ class GradeFit:
             for name, (function, *samples) in figures.items()
         }
 
-    def judge_cut_offs(self):
+    @functools.cached_property
+    def cut_offs(self):
         """
-        How well each limit tells the grades below it from those above.
+        How well each limit tells the grades below it from those above (list[dict]).
 
-        Returns:
-            list[dict]: for each limit ``grade`` (the one that begins there), ``limit``,
+        For each limit: ``grade`` (the one that begins there), ``limit``,
             ``limit_low``, ``limit_high``, ``auc`` of the measure itself, and ``sensitivity`` and
             ``specificity`` of the predictions with Wilson's 95% intervals (``_low``, ``_high``).
         """

@@ -103,7 +103,7 @@ def list_fit_rows(fit):
         "accuracy": "share graded right",
         "spearman": "Spearman's rho of the measure",
     }
-    figures = fit.judge()
+    figures = fit.figures
     return [[name, *_format_figure(*figures[key])] for key, name in names.items()]
 
 
@@ -121,7 +121,7 @@ def list_cut_off_rows(fit):
             ),
             f"{row['auc']:.3f}",
         ]
-        for row in fit.judge_cut_offs()
+        for row in fit.cut_offs
     ]
 
 

@@ -280,6 +280,15 @@ def test_run_in_which_every_input_failed(tmp_path):
     assert "1 of 1 inputs could not be segmented" in (folder / "report.html").read_text()
 
 
+def test_the_report_says_what_an_interval_covers_and_what_not(tmp_path, segment, monkeypatch):
+    monkeypatch.setattr("steatosis_d2.measurement.uncertainty.FEWEST_BLOCKS", 2)
+    noted = {"images": 68, "fat_area_error_points": 0.418, "count_error": 4.81}
+    folder = write_all(tmp_path / "out", segment(mpp=5, model={"validation": noted}))
+    report = (folder / "report.html").read_text()
+    assert "do not tell how far the network is wrong. On 68 images" in report
+    assert "wrong by 0.42 percentage points" in report
+
+
 def test_run_without_inputs(tmp_path):
     folder = write_all(tmp_path / "out")
     assert read_coco(folder / "predictions.json")["annotations"] == []

@@ -54,9 +54,9 @@ def test_grades_that_are_separate_are_found_exactly():
     values = np.array([0.1, 0.2, 0.3, 5, 6, 7, 20, 21, 22])
     fit = fit_grades(values, list("000111222"))
     assert fit.limits == pytest.approx([(0.3 + 5) / 2, (7 + 20) / 2])
-    assert fit.judge()["weighted_kappa"][0] == 1
+    assert fit.figures["weighted_kappa"][0] == 1
     assert np.array_equal(fit.confusion, 3 * np.eye(3))
-    [first, second] = fit.judge_cut_offs()
+    [first, second] = fit.cut_offs
     assert (first["sensitivity"], first["specificity"], first["auc"]) == (1, 1, 1)
     assert second["grade"] == "2"
     assert second["sensitivity_low"] == pytest.approx(0.4385, abs=1e-3)  # Wilson, 3 of 3
@@ -65,7 +65,7 @@ def test_grades_that_are_separate_are_found_exactly():
 def test_a_measure_that_tells_nothing_is_judged_so():
     rng = np.random.default_rng(0)
     grades = [str(grade) for grade in rng.integers(0, 3, 90)]
-    kappa, low, _ = fit_grades(rng.normal(size=90), grades).judge()["weighted_kappa"]
+    kappa, low, _ = fit_grades(rng.normal(size=90), grades).figures["weighted_kappa"]
     assert low < 0.1 and kappa < 0.25
 
 

@@ -1,6 +1,7 @@
 """tools/export_weights.py as a user runs it, and what the model zoo makes of its file."""
 
 import hashlib
+import json
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from detectron2.utils.file_io import PathManager
 
 from steatosis_d2 import model_zoo
 from steatosis_d2.engine import SafeCheckpointer
+from steatosis_d2.engine.checkpoint import VALIDATION_KEY, read_note
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.predictor import MaskRCNNPredictor
 from steatosis_d2.model_zoo import get_config
@@ -38,6 +40,22 @@ def test_exported_weights_are_small_and_fit_the_network(
     trained = torch.load(checkpoint, weights_only=True)["model"]
     for name, value in model.state_dict().items():
         torch.testing.assert_close(value, trained[name], rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_weights_carry_their_figures(checkpoint, tmp_path, run_script):
+    clinical = {"images": 68.0, "count_error": 4.8123, "fat_area_error_points": 0.4184}
+    (tmp_path / "metrics.json").write_text(json.dumps({"clinical": clinical}))
+    options = ("--output", tmp_path / "small.pth", "--metrics", tmp_path / "metrics.json")
+    assert run_script(EXPORT, checkpoint, *options, "--metrics-of", "Torino").returncode == 0
+    assert read_note(tmp_path / "small.pth", VALIDATION_KEY) == {
+        "of": "Torino",
+        "images": 68,
+        "count_error": 4.81,
+        "fat_area_error_points": 0.418,
+    }
+    (tmp_path / "metrics.json").write_text("{}")
+    process = run_script(EXPORT, checkpoint, *options)
+    assert process.returncode == 1 and "no clinical figures" in process.stderr
 
 
 @pytest.mark.slow

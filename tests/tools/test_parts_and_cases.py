@@ -157,7 +157,32 @@ def test_a_pattern_that_finds_nothing_is_refused(slide, tmp_path):
         segment(path, tmp_path, mpp=MPP, size_bins_um2=(100, 1))
 
 
-def test_limits_of_what_is_not_measured_are_refused(slide, tmp_path):
+def test_glass_has_no_pieces_and_its_case_has_no_fat(tmp_path):
+    Image.new("RGB", (400, 300), (240, 240, 240)).save(tmp_path / "L07_1.png")
+    folder = tmp_path / "out"
+    [result] = segment(
+        tmp_path / "L07_1.png",
+        folder,
+        mpp=MPP,
+        model="clump-split",
+        by_piece=True,
+        case_pattern="(.+)_",
+    )
+    assert result.parts == []
+    with (folder / "cases.csv").open() as file:
+        [case] = csv.DictReader(file)
+    assert (case["droplets"], case["fat_area_percent"]) == ("0", "")
+
+
+def test_a_resumed_run_keeps_its_cases(slide, tmp_path):
+    path, _ = slide
+    settings = {"mpp": MPP, "model": "clump-split"}
+    segment(path, tmp_path, case_pattern="(.+)_", **settings)
+    with pytest.raises(InputError, match="case was 'L07' and is '1'"):
+        segment(path, tmp_path, case_pattern="_(.+)", resume=True, **settings)
+
+
+def test_limits_of_what_is_not_measured_are_refused(slide, tmp_path, caplog):
     path, _ = slide
     limits = tmp_path / "limits.json"
     limits.write_text('{"measure": "pdff", "grades": [{"grade": "0", "below": 1}, {"grade": "1"}]}')
@@ -169,3 +194,4 @@ def test_limits_of_what_is_not_measured_are_refused(slide, tmp_path):
     )
     [result] = segment(path, tmp_path / "b", mpp=MPP, model="clump-split", grade_calibration=limits)
     assert result.summary["grade"] == "high"
+    assert "fitted on what another network measured" in caplog.text
