@@ -202,7 +202,7 @@ def _draw_heat(plain_rgb, segmented, kept, terms):
 
 
 def _list_key_figures(summary, terms):
-    """Label and text of what a reader looks for first; what is not defined is left out."""
+    """Label, text and interval of what a reader looks for first; the undefined is left out."""
     if summary["mpp"] is None:
         suffix, unit, per, per_text = "px", "px", "megapixel", "megapixel"
     else:
@@ -224,7 +224,7 @@ def _list_key_figures(summary, terms):
         "in large droplets": "large_droplet_fat_percent",
     }
     texts = [
-        (label, _with_unit(*figure) + _format_ends(summary, intervals.get(label)))
+        (label, _with_unit(*figure), _format_ends(summary, intervals.get(label)))
         for label, figure in figures.items()
         if figure[0] is not None
     ]
@@ -238,7 +238,7 @@ def _list_key_figures(summary, terms):
     texts.append(("pixel size", pixel_size))
     if summary["grade"] is not None:
         texts.append((f"grade by {summary['grade_calibration']}", summary["grade"]))
-    return texts
+    return [(label, text, *(ends or [""])) for label, text, *ends in texts]
 
 
 def _lay_out_parts(parts, terms, category):
