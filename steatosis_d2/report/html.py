@@ -229,16 +229,16 @@ def _list_key_figures(summary, terms):
         if figure[0] is not None
     ]
     if summary["other_categories"]:
-        texts.append(("also found", summary["other_categories"]))
-    texts.append(("tissue", _format_tissue(summary)))
-    texts.append(("size", f"{summary['width_px']:,} × {summary['height_px']:,} px"))
+        texts.append(("also found", summary["other_categories"], ""))
+    texts.append(("tissue", _format_tissue(summary), ""))
+    texts.append(("size", f"{summary['width_px']:,} × {summary['height_px']:,} px", ""))
     pixel_size = _with_unit(summary["mpp"], "µm") if summary["mpp"] else "unknown"
     if summary["mpp_source"] == "nuclei":
         pixel_size += " (an estimate, from the nuclei)"
-    texts.append(("pixel size", pixel_size))
+    texts.append(("pixel size", pixel_size, ""))
     if summary["grade"] is not None:
-        texts.append((f"grade by {summary['grade_calibration']}", summary["grade"]))
-    return [(label, text, *(ends or [""])) for label, text, *ends in texts]
+        texts.append((f"grade by {summary['grade_calibration']}", summary["grade"], ""))
+    return texts
 
 
 def _lay_out_parts(parts, terms, category):
