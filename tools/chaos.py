@@ -44,6 +44,7 @@ from tqdm import tqdm
 from steatosis_d2 import segment
 from steatosis_d2.data.synthetic import random_biopsy
 from steatosis_d2.errors import InputError, exit_cleanly
+from steatosis_d2.inference.slide_run import JOURNAL
 from steatosis_d2.labeling.methods import CLUMP_SPLIT
 from steatosis_d2.slides.pyramid_writer import write_pyramid
 from steatosis_d2.slides.slide import ArraySlide
@@ -212,6 +213,9 @@ def kill_scheduler(trial, rng, duration_s):
 
 def truncate(trial, rng, duration_s):
     process = trial.start()
+    # A run that begins with what is left of a slide is right to refuse the whole one later.
+    while process.is_alive() and not any(trial.output.rglob(JOURNAL)):
+        time.sleep(0.001)
     time.sleep(rng.uniform(0, duration_s))
     os.truncate(trial.slide, int(rng.uniform(0, trial.slide.stat().st_size)))
     fault = trial.wait(process)
