@@ -25,6 +25,7 @@ REQUIRED = {
 }
 OPTIONAL = {
     "fastapi": ("the screening page", "pip install 'steatosis-d2[screening]'"),
+    "spatialdata": ("--format spatialdata", "pip install 'steatosis-d2[spatialdata]'"),
     "distributed": ("--scheduler", "pip install 'steatosis-d2[dask]'"),
 }
 

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from steatosis_d2.inference.further_formats import list_missing_formats, write_formats
 from steatosis_d2.inference.outputs import (
     measure_slide,
     write_run_outputs,
@@ -84,7 +85,24 @@ class SlideResult:
                 folder,
                 result_folder=result_folder or self.folder,
                 reporting=self._run.reporting,
+                formats=self._run.formats,
             )
+
+    def write_missing_formats(self, folder):
+        """
+        Write what an earlier run, which finished this input, was not asked for.
+
+        Args:
+            folder (str or Path): that holds the input's files.
+
+        Raises:
+            InputError: the input cannot be read any more, or its table is damaged.
+            OSError: the folder cannot be written to.
+        """
+        missing = list_missing_formats(self._run.formats, self.folder)
+        if missing:
+            with self._open() as segmented:
+                write_formats(missing, segmented, Path(folder), result_folder=self.folder)
 
     @functools.cached_property
     def _measured(self):
