@@ -1,13 +1,14 @@
 """SpatialData: one Zarr store a slide, for scverse, napari-spatialdata and LazySlide."""
 
-import logging
 import warnings
 
 import anndata
 import geopandas
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
+import shapely
 import zarr
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel, ShapesModel, TableModel
@@ -28,6 +29,7 @@ REGIONS, TABLE = "regions", "measurements"
 THUMBNAIL_PX = 2000
 # Who wrote a store, and with which model and settings.
 _DESCRIPTION = "steatosis_d2"
+_ROWS_AT_ONCE = 20_000
 # What tells where an instance is, and what it is. All else are its measurements.
 _NOT_MEASURED = ("instance_id", "category", "truncated", "dropped_by")
 _PLACES = ("left_", "top_", "width_", "height_", "centroid_")
@@ -58,8 +60,7 @@ def write_store(path, segmented, table_path):
     """
     Write what was found on a slide as a SpatialData store, whole or not at all.
 
-    Outlines and measurements are those of the table. SpatialData holds all outlines of a slide in
-    memory, some 3 kB each.
+    Outlines and measurements are those of the table; only the latter are ever held as a whole.
 
     Args:
         path (Path): the store, a folder.
@@ -85,18 +86,18 @@ def write_store(path, segmented, table_path):
     table = pd.read_parquet(table_path, columns=columns)
     name = TERMS[segmented.category].plural
     for shapes_name, shapes in (
-        (name, _read_outlines(table_path)),
+        (name, _read_first_outline(table_path)),
         (TISSUE, _outline_tissue(segmented.tissue)),
         (REGIONS, _list_regions(segmented.named_regions)),
     ):
         if len(shapes):  # SpatialData has no element without shapes
             store[shapes_name] = ShapesModel.parse(shapes, transformations=_place(slide))
     store[TABLE] = _build_table(table, region=name)
-    # It says that the store has been saved, and where.
-    logging.getLogger("spatialdata").setLevel(logging.WARNING)
     with replace_folder_when_done(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what will change in later releases of Zarr
         store.write(temporary)
+        if len(table):
+            _copy_outlines(table_path, temporary / "shapes" / name / "shapes.parquet")
 
 
 def _place(slide, *, scale_xy=(1.0, 1.0)):
@@ -119,9 +120,29 @@ def _shrink(slide):
     )
 
 
-def _read_outlines(table_path):
-    outlines = geopandas.read_parquet(table_path, columns=["instance_id", GEOMETRY])
-    return outlines.set_index("instance_id")
+def _read_first_outline(table_path):
+    """In place of all outlines, of which SpatialData would take 5 kB of memory each."""
+    first = next(_read_outlines(table_path, batch_size=1), None)
+    rows = first.to_pydict() if first else {"instance_id": [], GEOMETRY: []}
+    return geopandas.GeoDataFrame(
+        geometry=shapely.from_wkb(rows[GEOMETRY]),
+        index=pd.Index(rows["instance_id"], name="instance_id"),
+    )
+
+
+def _copy_outlines(table_path, shapes_path):
+    """Replace the file of SpatialData's that holds the first outline by one that holds all."""
+    schema = pq.read_schema(shapes_path)
+    geo = pq.read_schema(table_path).metadata[b"geo"]
+    schema = schema.with_metadata(schema.metadata | {b"geo": geo})
+    with pq.ParquetWriter(shapes_path, schema, compression="zstd") as writer:
+        for batch in _read_outlines(table_path, batch_size=_ROWS_AT_ONCE):
+            writer.write_table(pa.Table.from_batches([batch]).select(schema.names).cast(schema))
+
+
+def _read_outlines(table_path, *, batch_size):
+    columns = ["instance_id", GEOMETRY]
+    yield from pq.ParquetFile(table_path).iter_batches(batch_size, columns=columns)
 
 
 def _outline_tissue(tissue):
