@@ -13,7 +13,7 @@ _LONGEST_NAME = 255
 
 
 def printable(text):
-    """
+    r"""
     A name that can be printed and stored as UTF-8.
 
     Args:

@@ -1,5 +1,6 @@
 """SpatialData: one Zarr store a slide, for scverse, napari-spatialdata and LazySlide."""
 
+import logging
 import warnings
 
 import anndata
@@ -93,6 +94,8 @@ def write_store(path, segmented, table_path):
         if len(shapes):  # SpatialData has no element without shapes
             store[shapes_name] = ShapesModel.parse(shapes, transformations=_place(slide))
     store[TABLE] = _build_table(table, region=name)
+    # Its older releases say where they have saved a store: under the temporary name.
+    logging.getLogger("spatialdata").setLevel(logging.WARNING)
     with replace_folder_when_done(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what will change in later releases of Zarr
         store.write(temporary)
