@@ -138,10 +138,9 @@ def segment(
         case_pattern (str or None): regular expression that finds, in an input's name, whose slide
             it is; its first group, or all of it. Then ``cases.csv`` has a row a case.
         grade_calibration (str, Path or None): file with limits of fat area for grades.
-        formats (list[str]): what is written for each input beside the usual files; of
-            :data:`steatosis_d2.inference.further_formats.FORMATS`. ``spatialdata`` is a SpatialData
-            store, ``<name>.zarr``, for which ``pip install 'steatosis-d2[spatialdata]'`` is needed.
-            With ``resume``, inputs that are finished get the formats that they lack.
+        formats (list[str]): what is written for each input beside the usual files:
+            ``spatialdata`` is a SpatialData store, ``<name>.zarr``, which needs ``pip install
+            'steatosis-d2[spatialdata]'``. With ``resume``, finished inputs get it as well.
         workers (int): processes on this machine.
         scheduler (str or None): address of a Dask scheduler, in place of workers.
         batch_size (int or None): tiles that go through the network together; None is what is

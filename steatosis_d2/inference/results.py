@@ -54,7 +54,7 @@ class SlideResult:
 
     @property
     def table(self):
-        """One row an instance (pandas.DataFrame), as in ``<name>.parquet``."""
+        """One row an instance (pandas.DataFrame), as in ``<name>.parquet``; without outlines."""
         return self._measured.table
 
     @property
@@ -69,7 +69,7 @@ class SlideResult:
 
     def write(self, folder, *, result_folder=None):
         """
-        Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png``.
+        Write ``<name>.parquet``, ``<name>.geojson.gz``, ``<name>_overlay.png`` and ``formats``.
 
         Args:
             folder (str or Path): where to; it is created.

@@ -119,16 +119,16 @@ def _describe_table(segmented):
 
 def _describe_geometry(table):
     """The metadata that make a Parquet file one of GeoParquet."""
-    left, top = table["left_px"], table["top_px"]
-    right, bottom = left + table["width_px"], top + table["height_px"]
-    box = [left.min(), top.min(), right.max(), bottom.max()] if len(table) else None
-    column = {
+    column: dict = {
         "encoding": "WKB",
         # Stated before any is traced, so whether there are MultiPolygons is not known yet.
         "geometry_types": ["Polygon", "MultiPolygon"],
         "crs": None,
         "orientation": "counterclockwise",
     }
-    if box:
-        column["bbox"] = [int(side) for side in box]
+    if len(table):
+        left, top = table["left_px"], table["top_px"]
+        right, bottom = left + table["width_px"], top + table["height_px"]
+        sides = left.min(), top.min(), right.max(), bottom.max()
+        column["bbox"] = [int(side) for side in sides]
     return {"version": "1.0.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
