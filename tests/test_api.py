@@ -123,15 +123,18 @@ def segment_two(tile):
     )
 
 
-def test_resumed_run_adds_the_format_that_an_earlier_one_was_not_asked_for(segment_two, tmp_path):
+def test_format_is_the_same_at_once_later_and_added_by_a_resumed_run(segment_two, tmp_path):
+    segment_two(formats="spatialdata").write("later")
     segment_two("at once", formats="spatialdata")
     segment_two("added")
     before = digests(tmp_path / "added")
     segment_two("added", formats=["spatialdata"], resume=True)
     assert digests(tmp_path / "added") == before == digests(tmp_path / "at once")
     for name in ("tile.zarr", "other.zarr"):
-        stores = [digest_tree(tmp_path / folder / name) for folder in ("added", "at once")]
-        assert stores[0] == stores[1] != {}
+        added, at_once, later = (
+            digest_tree(tmp_path / folder / name) for folder in ("added", "at once", "later")
+        )
+        assert added == at_once == later != {}
 
 
 def test_table_that_is_damaged_does_not_keep_others_from_a_format(segment_two, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from drawn_slide import DISKS, PINK, SHAPE, Segmented, draw_slide, paint
+from drawn_slide import DISKS, PINK, SHAPE, draw_slide, outline_real_tile, paint
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -18,10 +18,7 @@ from steatosis_d2.instances.geojson import read_features
 from steatosis_d2.instances.instance import Instance
 from steatosis_d2.instances.outlines import fill_geometry
 from steatosis_d2.instances.rle import decode_mask
-from steatosis_d2.labeling.generator import label_by_clump_split
-from steatosis_d2.labeling.parameters import choose_parameters
 from steatosis_d2.measurement.filters import parse_rules
-from steatosis_d2.slides.slide import open_slide
 
 
 @pytest.fixture
@@ -205,16 +202,14 @@ def test_empty_and_full_tables_have_the_same_columns(tmp_path, segment):
 
 def test_real_tile(tmp_path, shared_data):
     """Droplets as they are: masks come back from polygons that QuPath's library finds valid."""
-    path = next((shared_data / "guo2019_liver").glob("161_*/image/*.png"))
-    slide = open_slide(path, mpp=0.25)
-    image_rgb = slide.read_region(0, 0, slide.width, slide.height)
-    droplets = label_by_clump_split(image_rgb, mpp=0.25, parameters=choose_parameters(0.25))
-    folder = write_all(tmp_path / "out", Segmented(slide, droplets), rules=["paper"])
+    segmented = outline_real_tile(shared_data)
+    folder = write_all(tmp_path / "out", segmented, rules=["paper"])
     table = pd.read_parquet(folder / "tile.parquet")
-    kept = [one for one, reason in zip(droplets, table["dropped_by"], strict=True) if not reason]
+    reasons = table["dropped_by"]
+    kept = [one for one, reason in zip(segmented.found, reasons, strict=True) if not reason]
     features = read_features(folder / "tile.geojson.gz")
     assert len(kept) > 50
-    shape = image_rgb.shape[:2]
+    shape = segmented.slide.height, segmented.slide.width
     for one, feature in zip(kept, features, strict=True):
         outlined = Instance(*fill_geometry(feature.geometry), 1.0)
         np.testing.assert_array_equal(paint([outlined], shape=shape), paint([one], shape=shape))

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from drawn_slide import DISKS, MANY_FORMS, SHAPE, draw_slide
+from drawn_slide import DISKS, MANY_FORMS, SHAPE, draw_slide, outline_real_tile
 
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.outputs import Reporting, write_slide_outputs
@@ -20,9 +20,15 @@ from spatialdata.transformations import get_transformation  # noqa: E402
 
 
 def write_files(tmp_path, instances=MANY_FORMS, *, rules=(), **changes):
-    """The folder with the files of a slide, its store among them."""
+    """The folder with the files of a drawn slide, its store among them."""
+    return write_files_of(
+        draw_slide(tmp_path / "inputs", instances, **changes), tmp_path, rules=rules
+    )
+
+
+def write_files_of(segmented, tmp_path, *, rules=()):
     write_slide_outputs(
-        draw_slide(tmp_path / "inputs", instances, **changes),
+        segmented,
         tmp_path / "out",
         result_folder=tmp_path / "journal",
         reporting=Reporting(rules=tuple(parse_rules(list(rules)))),
@@ -142,6 +148,15 @@ def test_written_again_the_bytes_are_the_same(tmp_path):
 
     before = digest(write_files(tmp_path))
     assert digest(write_files(tmp_path)) == before
+
+
+def test_real_tile(tmp_path, shared_data):
+    folder = write_files_of(outline_real_tile(shared_data), tmp_path)
+    store = spatialdata.read_zarr(folder / "tile.zarr")
+    table = geopandas.read_parquet(folder / "tile.parquet").set_index("instance_id")
+    assert len(table) > 50
+    assert_geoseries_equal(store["droplets"].geometry, table.geometry)
+    assert store["measurements"][:, "area_um2"].X.ravel().tolist() == table["area_um2"].tolist()
 
 
 def test_what_this_program_did_not_write_is_not_replaced(write, tmp_path):

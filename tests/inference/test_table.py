@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import shapely
-from drawn_slide import MANY_FORMS, Segmented, draw_slide, paint
+from drawn_slide import MANY_FORMS, draw_slide, outline_real_tile, paint
 
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference import table as table_module
@@ -16,10 +16,7 @@ from steatosis_d2.inference.table import read_model_of
 from steatosis_d2.instances.geojson import read_features, read_number
 from steatosis_d2.instances.instance import Instance
 from steatosis_d2.instances.outlines import fill_geometry
-from steatosis_d2.labeling.generator import label_by_clump_split
-from steatosis_d2.labeling.parameters import choose_parameters
 from steatosis_d2.measurement.filters import parse_rules
-from steatosis_d2.slides.slide import open_slide
 
 geopandas = pytest.importorskip("geopandas", reason="needs geopandas: pip install '.[dev]'")
 
@@ -96,14 +93,10 @@ def test_table_without_droplets(write):
 
 def test_real_tile(tmp_path, shared_data):
     """Droplets as they are: GeoPandas finds them valid and as large as they are in the table."""
-    path = next((shared_data / "guo2019_liver").glob("161_*/image/*.png"))
-    slide = open_slide(path, mpp=0.25)
-    image_rgb = slide.read_region(0, 0, slide.width, slide.height)
-    found = label_by_clump_split(image_rgb, mpp=0.25, parameters=choose_parameters(0.25))
-    segmented = Segmented(slide, found)
+    segmented = outline_real_tile(shared_data)
     write_slide_outputs(segmented, tmp_path / "out", result_folder=tmp_path / "journal")
     droplets = geopandas.read_parquet(tmp_path / "out" / "tile.parquet")
-    assert len(droplets) == len(found) > 50
+    assert len(droplets) == len(segmented.found) > 50
     assert droplets.geometry.is_valid.all()
     assert (droplets.geometry.area * 0.25**2).tolist() == droplets["area_um2"].tolist()
 

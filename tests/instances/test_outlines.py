@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from steatosis_d2.instances.instance import Instance
-from steatosis_d2.instances.outlines import fill_geometry, trace_outlines
+from steatosis_d2.instances.outlines import build_geometries, fill_geometry, trace_outlines
 
 masks = arrays.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))).filter(np.any)
 
@@ -37,6 +37,15 @@ def test_filled_outlines_are_the_masks(crops, top, left):
         filled = fill_geometry(as_geometry(polygons))
         before = paint(crop, top, left, shape=(16, 16))
         np.testing.assert_array_equal(paint(*filled, shape=(16, 16)), before)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(masks, min_size=1, max_size=4))
+def test_geometries_of_many_are_those_of_each(crops):
+    outlines = list(trace_outlines([Instance(crop, 2, 3, 1.0) for crop in crops]))
+    for polygons, geometry in zip(outlines, build_geometries(outlines), strict=True):
+        assert geometry.geom_type == ("Polygon" if len(polygons) == 1 else "MultiPolygon")
+        assert geometry.equals(as_geometry(polygons))
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,4 +1,4 @@
-"""What the pipeline hands over, drawn: a pink tile with white instances whose masks are known."""
+"""What the pipeline hands over: of a pink tile with white instances, and of a real one."""
 
 from dataclasses import dataclass, field
 
@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 
 from steatosis_d2.instances.instance import Instance
+from steatosis_d2.labeling.generator import label_by_clump_split
+from steatosis_d2.labeling.parameters import choose_parameters
 from steatosis_d2.slides.slide import open_slide
 from steatosis_d2.slides.tissue import find_tissue
 
@@ -94,6 +96,15 @@ def draw_slide(folder, instances, *, mpp=0.5, name="tile", **changes):
     Image.fromarray(image_rgb).save(path)
     slide = open_slide(path, mpp=mpp)
     return Segmented(slide, list(instances), **({"name": name, "file_name": path.name} | changes))
+
+
+def outline_real_tile(shared_data):
+    """A tile of Guo et al. and the droplets that the classical method finds on it (Segmented)."""
+    path = next((shared_data / "guo2019_liver").glob("161_*/image/*.png"))
+    slide = open_slide(path, mpp=0.25)
+    image_rgb = slide.read_region(0, 0, slide.width, slide.height)
+    droplets = label_by_clump_split(image_rgb, mpp=0.25, parameters=choose_parameters(0.25))
+    return Segmented(slide, droplets)
 
 
 def paint(instances, *, shape=SHAPE):
