@@ -27,6 +27,7 @@ _BLOCKS_PER_WINDOW = 8
 _REBLUR_PX = 1.0
 _SCHARR_GAIN = 32.0
 
+_FOLD_SMOOTHING_UM = 4.0
 _MIN_BUBBLE_UM = 40.0
 _MIN_SOLIDITY = 0.85
 # Of a bubble's area; a blot of dark ink has no inside.
@@ -54,13 +55,14 @@ def find_ink(density):
     return blue_or_green | red_ink | black
 
 
-def find_folds(density, stained):
+def find_folds(density, stained, *, cell_um):
     """
     Cells about twice as dense as the tissue usually is, in all channels: two layers.
 
     Args:
         density (ndarray): optical density of red, green and blue, shape (h, w, 3).
         stained (ndarray): bool, shape (h, w), what is no glass.
+        cell_um (float): side of a cell, in um.
 
     Returns:
         ndarray: bool, shape (h, w).
@@ -68,6 +70,8 @@ def find_folds(density, stained):
     if not stained.any():
         return stained
     usual = np.median(density[stained], axis=0)
+    # Layers have sinusoids and droplets, whose gaps are none of the fold.
+    density = cv2.GaussianBlur(density, (0, 0), _FOLD_SMOOTHING_UM / cell_um)
     return (density > 1.8 * usual).all(axis=-1) & (density.max(axis=-1) > 0.3)
 
 

@@ -47,6 +47,8 @@ SLIDE_SUFFIXES = IMAGE_SUFFIXES | {
 _WHOLE_IMAGE_PX = 2**26
 _LARGEST_SEGMENT_PX = 2**27
 _CACHE_BYTES = 2**27
+# 512 MB as OpenSlide decodes it. No scanner writes tiles of more than 4096 x 4096 px.
+_MAX_TILE_PX = 2**27
 # Of a large picture of 16 bits, so many pieces tell how many bits it uses.
 _SAMPLED_SEGMENTS = 24
 _DTYPES = (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16))
@@ -211,6 +213,7 @@ class _ScannerSlide(_FileSlide):
         with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
             self._slide = openslide.OpenSlide(path)
         properties = self._slide.properties
+        self._refuse_huge_tiles(path)
         self._background_rgb = _parse_rgb(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR))
         # MRXS and SCN declare a canvas of which the scanner saw a part; QuPath shows that part.
         full_width, full_height = self._slide.dimensions
@@ -232,6 +235,20 @@ class _ScannerSlide(_FileSlide):
             for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
         ]
         super().__init__(path, sizes=sizes, stated_mpp_xy=tuple(stated))
+
+    def _refuse_huge_tiles(self, path):
+        """OpenSlide ends the process where it gets no memory for a tile."""
+        for level in range(self._slide.level_count):
+            width, height = (
+                int(self._slide.properties.get(f"openslide.level[{level}].tile-{side}", 1))
+                for side in ("width", "height")
+            )
+            if width * height > _MAX_TILE_PX:
+                raise InputError(
+                    f"slide '{path}' states tiles of {width} x {height} px; expected "
+                    f"{_MAX_TILE_PX / 1e6:.0f} megapixels at most. Its header is damaged: export or "
+                    "copy it again."
+                )
 
     def close(self):
         self._slide.close()

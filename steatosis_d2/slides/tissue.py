@@ -229,7 +229,7 @@ def _classify(density, stained, *, cell_um):
     """Tissue, and kind of artefact -> its cells on tissue that are not of an earlier kind."""
     seen = {
         INK: find_ink(density),
-        FOLDS: find_folds(density, stained),
+        FOLDS: find_folds(density, stained, cell_um=cell_um),
         BUBBLES: find_bubbles(density, cell_um=cell_um),
     }
     lumen = {"radius": LUMEN_UM / 2 / cell_um}
