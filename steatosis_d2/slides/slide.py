@@ -238,17 +238,24 @@ class _ScannerSlide(_FileSlide):
 
     def _refuse_huge_tiles(self, path):
         """OpenSlide ends the process where it gets no memory for a tile."""
-        for level in range(self._slide.level_count):
-            width, height = (
-                int(self._slide.properties.get(f"openslide.level[{level}].tile-{side}", 1))
-                for side in ("width", "height")
-            )
+        for width, height in [*self._list_tile_sizes(), *_list_tiff_tile_sizes(path)]:
             if width * height > _MAX_TILE_PX:
                 raise InputError(
                     f"slide '{path}' states tiles of {width} x {height} px; expected "
-                    f"{_MAX_TILE_PX / 1e6:.0f} megapixels at most. Its header is damaged: export or "
-                    "copy it again."
+                    f"{_MAX_TILE_PX / 1e6:.0f} megapixels at most. Its header is damaged. Export "
+                    "or copy it again."
                 )
+
+    def _list_tile_sizes(self):
+        """Width and height of a level's tiles, where OpenSlide tells it."""
+        properties = self._slide.properties
+        for level in range(self._slide.level_count):
+            width, height = (
+                properties.get(f"openslide.level[{level}].tile-{side}")
+                for side in ("width", "height")
+            )
+            if width and height:
+                yield int(width), int(height)
 
     def close(self):
         self._slide.close()
@@ -264,6 +271,15 @@ class _ScannerSlide(_FileSlide):
         except openslide.OpenSlideError as error:
             raise _damaged(self.path, error, level, left, top, width, height) from None
         return _fill_transparent(rgba, self._background_rgb)
+
+
+def _list_tiff_tile_sizes(path):
+    """Width and height of a TIFF's tiles, which OpenSlide does not tell of every scanner."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            return [(page.tilewidth, page.tilelength) for page in tiff.pages]
+    except Exception:  # no TIFF, or one that only OpenSlide understands
+        return []
 
 
 class _TiffSlide(_FileSlide):
