@@ -86,6 +86,11 @@ DEPENDENCIES = [
 DOCUMENTS = ["ipykernel", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "nbclient"]
 # the page of tools/screen_labels.py
 SCREENING = ["fastapi>=0.110", "pydantic>=2", "uvicorn>=0.29"]
+DASK = ["distributed>=2025.3"]  # --scheduler
+SPATIALDATA = ["spatialdata>=0.5"]  # --format spatialdata
+# What users' own scripts read the tables with; and of SpatialData, those that run on Python 3.10
+# want an older Dask than DASK.
+TOGETHER = ["geopandas>=0.14", "spatialdata>=0.7; python_version >= '3.11'"]
 
 setup(
     name="steatosis-d2",
@@ -99,13 +104,16 @@ setup(
     extras_require={
         # an open tool to compare the label generator with; it brings opencv-python
         "bench": ["liverquant>=0.0.4", "scikit-learn"],
-        "dask": ["distributed>=2025.3"],  # --scheduler
+        "dask": DASK,
         "screening": SCREENING,
+        "spatialdata": SPATIALDATA,
+        "all": [*DASK, *SCREENING, *TOGETHER],  # what the commands can do
         "docs": DOCUMENTS,
         "dev": [
             *DOCUMENTS,
             *SCREENING,
-            "distributed>=2025.3",
+            *DASK,
+            *TOGETHER,
             "httpx2",  # FastAPI's test client
             "hypothesis>=6.100",
             "mypy>=1.10",

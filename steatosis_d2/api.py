@@ -20,6 +20,7 @@ from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images, split_by_category
 from steatosis_d2.inference import pipeline
+from steatosis_d2.inference.further_formats import check_formats
 from steatosis_d2.inference.label_outputs import LabelOutputs, Labels, collect_labels
 from steatosis_d2.inference.models import ClassicalChoice, LoadedModel, choose_model
 from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting
@@ -58,11 +59,14 @@ class RunSettings:
         facts (ModelFacts): of the model.
         tiling (Tiling): how slides are cut into tiles.
         reporting (Reporting): what is counted.
+        formats (tuple[str, ...]): what is written beside the usual files; a run that is gone on
+            with may have others.
     """
 
     facts: pipeline.ModelFacts
     tiling: Tiling
     reporting: Reporting
+    formats: tuple[str, ...] = ()
 
     @property
     def parameters(self):
@@ -101,6 +105,7 @@ def segment(
     by_piece=False,
     case_pattern=None,
     grade_calibration=None,
+    formats=(),
     workers=1,
     scheduler=None,
     batch_size=None,
@@ -135,6 +140,9 @@ def segment(
         case_pattern (str or None): regular expression that finds, in an input's name, whose slide
             it is; its first group, or all of it. Then ``cases.csv`` has a row a case.
         grade_calibration (str, Path or None): file with limits of fat area for grades.
+        formats (list[str]): what is written for each input beside the usual files:
+            ``spatialdata`` is a SpatialData store, ``<name>.zarr``, which needs ``pip install
+            'steatosis-d2[spatialdata]'``. With ``resume``, finished inputs get it as well.
         workers (int): processes on this machine.
         scheduler (str or None): address of a Dask scheduler, in place of workers.
         batch_size (int or None): tiles that go through the network together; None is what is
@@ -165,6 +173,8 @@ def segment(
     if not files:
         raise InputError(join_faults(faults))
     items = with_cases(with_regions(name_inputs(files), roi), case_pattern)
+    output = None if output is None else Path(output)
+    formats = check_formats(_as_list(formats), output, items)
     tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, page=page, artefacts=artefacts)
     reporting = Reporting(
         rules=tuple(parse_rules(list(filters) or ["none"])),
@@ -181,13 +191,14 @@ def segment(
         overrides=overrides,
     )
     scratch = None if output is not None else tempfile.TemporaryDirectory(prefix="steatosis_d2_")
-    journals = Path(output, JOURNAL_FOLDER) if scratch is None else Path(scratch.name)
+    journals = output / JOURNAL_FOLDER if scratch is None else Path(scratch.name)
     run, failed = _run_pipeline(
         items,
         make_model,
         tiling=tiling,
         reporting=reporting,
-        outputs=NoFiles(reporting) if output is None else OutputFolder(Path(output), reporting),
+        outputs=NoFiles(reporting) if output is None else OutputFolder(output, reporting, formats),
+        formats=formats,
         journals=journals,
         resume=resume,
         workers=workers,
@@ -199,10 +210,20 @@ def segment(
         items, run, journals=journals, failed=failed, faults=faults, scratch=scratch
     )
     if output is not None:
+        faults += _write_missing_formats(results, output)
         results.write_run_files(output)
     if not results:
         raise InputError(join_faults(faults))
     return results
+
+
+def _write_missing_formats(results, output):
+    """What is not there of inputs that an earlier run finished; returns what went wrong."""
+    failed: dict[str, str] = {}
+    for found in results:
+        with pipeline.note_fault(found, failed):
+            found.write_missing_formats(output)
+    return failed.values()
 
 
 def _run_pipeline(
@@ -212,6 +233,7 @@ def _run_pipeline(
     tiling,
     reporting,
     outputs,
+    formats=(),
     journals,
     resume,
     workers,
@@ -221,7 +243,7 @@ def _run_pipeline(
     """All inputs through the model: the run's settings, and file name -> why it failed."""
     with open_executor(workers=workers, scheduler=scheduler) as executor:
         facts = executor.submit(pipeline.describe_model, make_model).result()
-        run = RunSettings(facts, tiling, reporting)
+        run = RunSettings(facts, tiling, reporting, formats)
         if reporting.calibration is not None:
             check_calibration(reporting.calibration, facts)
         prepare_folder(journals, {"model": facts.description} | run.parameters, resume=resume)

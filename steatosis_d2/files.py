@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 # Of the 255 bytes that file systems allow, what suffixes and a temporary name may need stay free.
@@ -12,7 +13,7 @@ _LONGEST_NAME = 255
 
 
 def printable(text):
-    """
+    r"""
     A name that can be printed and stored as UTF-8.
 
     Args:
@@ -66,11 +67,7 @@ def replace_when_done(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Always the same name: what a killed process has left is so overwritten by the next one.
-    name = f".{path.stem}.tmp{path.suffix}"
-    if len(os.fsencode(name)) > _LONGEST_NAME:
-        name = f".{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]}.tmp{path.suffix}"
-    temporary = path.with_name(name)
+    temporary = _beside(path, "tmp")
     try:
         yield temporary
         temporary.replace(path)
@@ -79,6 +76,42 @@ def replace_when_done(path):
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replace_folder_when_done(path):
+    """
+    As :func:`replace_when_done`, for a writer that makes a folder.
+
+    Args:
+        path (Path): the folder to write; the one above it is created.
+
+    Yields:
+        Path: where to write; nothing is there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, former = _beside(path, "tmp"), _beside(path, "old")
+    shutil.rmtree(temporary, ignore_errors=True)
+    shutil.rmtree(former, ignore_errors=True)
+    try:
+        yield temporary
+        if path.exists():  # a folder that holds something cannot be renamed to
+            path.replace(former)
+        temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _beside(path, mark):
+    """A hidden name, always the same, so that the next process finds what a killed one has left."""
+    name = f".{path.stem}.{mark}{path.suffix}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:16]}.{mark}{path.suffix}"
+    return path.with_name(name)
 
 
 def write_json(path, content, *, indent=None):

@@ -1,7 +1,9 @@
 """The package from Python: what it promises, and that it is what the commands do."""
 
 import doctest
+import functools
 import hashlib
+import shutil
 import subprocess
 import sys
 
@@ -62,9 +64,8 @@ def test_results_that_are_written_later_are_those_of_the_command(tile, tmp_path,
 
 def test_results_are_those_of_the_files(tile, tmp_path):
     [found] = results = steatosis_d2.segment(tile, "out", model="clump-split", mpp=0.5)
-    pd.testing.assert_frame_equal(
-        found.table, pd.read_parquet("out/tile.parquet"), check_dtype=False
-    )
+    in_file = pd.read_parquet("out/tile.parquet").drop(columns="geometry")
+    pd.testing.assert_frame_equal(found.table, in_file, check_dtype=False)
     [row] = pd.read_csv("out/summary.csv").to_dict("records")
     assert row["droplets"] == found.summary["droplets"] == 12
     areas = [np.count_nonzero(instance.crop) / 4 for instance in found.instances()]
@@ -95,12 +96,60 @@ def test_bad_input_among_others_is_a_fault_and_alone_an_error(tile, tmp_path):
         ({"resume": True}, "resume needs the output folder"),
         ({"model": "clump-split", "weights": "a.pth"}, "clump-split takes none of them"),
         ({"inputs": "nowhere.png"}, "nowhere.png"),
+        ({"formats": "shapefile"}, "format 'shapefile' is not known; expected one of: spatialdata"),
     ],
 )
 def test_senseless_arguments_are_named(tile, arguments, message):
     settings = {"inputs": tile, "model": "clump-split", "mpp": 0.5} | arguments
     with pytest.raises(InputError, match=message):
         steatosis_d2.segment(settings.pop("inputs"), **settings)
+
+
+def digest_tree(folder):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def segment_two(tile):
+    """Function: (output, settings) -> results of two tiles."""
+    pytest.importorskip("spatialdata", reason="needs: pip install '.[spatialdata]'")
+    shutil.copy(tile, "other.png")
+    return functools.partial(
+        steatosis_d2.segment, [tile, "other.png"], model="clump-split", mpp=0.5
+    )
+
+
+def test_resumed_run_adds_the_format_that_an_earlier_one_was_not_asked_for(segment_two, tmp_path):
+    segment_two("at once", formats="spatialdata")
+    segment_two("added")
+    before = digests(tmp_path / "added")
+    segment_two("added", formats=["spatialdata"], resume=True)
+    assert digests(tmp_path / "added") == before == digests(tmp_path / "at once")
+    for name in ("tile.zarr", "other.zarr"):
+        stores = [digest_tree(tmp_path / folder / name) for folder in ("added", "at once")]
+        assert stores[0] == stores[1] != {}
+
+
+def test_table_that_is_damaged_does_not_keep_others_from_a_format(segment_two, tmp_path):
+    segment_two("out")
+    (tmp_path / "out" / "tile.parquet").write_bytes(b"no table")
+    results = segment_two("out", formats=["spatialdata"], resume=True)
+    [fault] = results.faults
+    assert "tile.parquet' is damaged" in fault
+    assert not (tmp_path / "out" / "tile.zarr").exists()
+    assert (tmp_path / "out" / "other.zarr").is_dir()
+
+
+def test_format_whose_package_is_missing_is_refused_before_any_work(tile, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "steatosis_d2.inference.spatial_store", raising=False)
+    monkeypatch.setitem(sys.modules, "spatialdata", None)
+    with pytest.raises(InputError, match=r"pip install 'steatosis-d2\[spatialdata\]'"):
+        steatosis_d2.segment(tile, "out", model="clump-split", mpp=0.5, formats=["spatialdata"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_array_that_is_no_image_is_named():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from steatosis_d2.files import replace_when_done, write_json
+from steatosis_d2.files import replace_folder_when_done, replace_when_done, write_json
 
 
 def test_failed_writing_leaves_the_old_file_alone(tmp_path):
@@ -47,6 +47,36 @@ def test_system_error_without_a_name_gets_the_file_it_was_about(tmp_path):
     with pytest.raises(OSError) as caught, replace_when_done(path):
         raise OSError(28, "No space left on device")
     assert caught.value.filename == str(path)
+
+
+def test_folder_is_replaced_as_a_whole(tmp_path):
+    for content in ("old", "new"):
+        with replace_folder_when_done(tmp_path / "a.zarr") as temporary:
+            temporary.mkdir()
+            (temporary / content).touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+    assert [path.name for path in (tmp_path / "a.zarr").iterdir()] == ["new"]
+
+
+def test_failed_writing_leaves_the_old_folder_alone(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "old").touch()
+    with pytest.raises(ValueError), replace_folder_when_done(tmp_path / "a.zarr") as temporary:
+        temporary.mkdir()
+        raise ValueError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+    assert (tmp_path / "a.zarr" / "old").exists()
+
+
+def test_folder_that_a_killed_process_left_is_gone_after_the_next(tmp_path):
+    with replace_folder_when_done(tmp_path / "a.zarr") as temporary:
+        temporary.mkdir()
+    temporary.mkdir()
+    (temporary / "half").touch()
+    with replace_folder_when_done(tmp_path / "a.zarr") as temporary:
+        assert not temporary.exists()
+        temporary.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a.zarr"]
 
 
 def test_json_that_no_other_parser_reads_is_refused(tmp_path):

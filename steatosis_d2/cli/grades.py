@@ -10,7 +10,7 @@ from tabulate import tabulate
 from steatosis_d2.cli.statistics_options import FAT_AREA, add_measure, add_skip_missing
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import write_json
-from steatosis_d2.inference.outputs import read_model_of
+from steatosis_d2.inference.table import read_model_of
 from steatosis_d2.measurement.grading import read_grade_calibration
 from steatosis_d2.measurement.summary import write_rows
 from steatosis_d2.statistics.cases import join_cases, read_case_values

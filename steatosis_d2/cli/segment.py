@@ -17,6 +17,7 @@ from steatosis_d2.cli.option_types import (
 from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference import pipeline
+from steatosis_d2.inference.further_formats import FORMATS
 from steatosis_d2.inference.models import CLUMP_SPLIT, choose_model
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
@@ -47,6 +48,8 @@ examples:
     %(prog)s slides --output results --by-piece --case-pattern '(.+)_'
   regions drawn in QuPath; how many tiles, and how long will it take?
     %(prog)s L07.svs --output results --roi regions.geojson --dry-run
+  outlines, measurements and tissue as a SpatialData store, too:
+    %(prog)s L07.svs --output results --format spatialdata
   a cluster that sees the same paths:
     %(prog)s /data/slides --output /data/results --scheduler tcp://head:8786
 """
@@ -179,6 +182,13 @@ def add_output_options(group):
         metavar="FILE",
         help="grade by limits of fat area, from 'steatosis-d2 grades fit' or of your own",
     )
+    group.add_argument(
+        "--format",
+        action="append",
+        choices=FORMATS,
+        help="write this, too, for each input: 'spatialdata' is NAME.zarr, a SpatialData store; "
+        "repeatable. With --resume, finished inputs get it as well",
+    )
 
 
 def add_speed_options(group):
@@ -231,6 +241,7 @@ def segment(arguments):
         by_piece=arguments.by_piece,
         case_pattern=arguments.case_pattern,
         grade_calibration=arguments.grade_calibration,
+        formats=arguments.format or (),
         workers=arguments.workers,
         scheduler=arguments.scheduler,
         tile_px=arguments.tile_px,

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from steatosis_d2.data.coco import category_records, write_coco
@@ -19,6 +17,8 @@ from steatosis_d2.inference.annotations import (
     open_annotations,
     read_annotations,
 )
+from steatosis_d2.inference.further_formats import write_formats
+from steatosis_d2.inference.table import open_table
 from steatosis_d2.instances.geojson import detection_feature, open_feature_collection
 from steatosis_d2.instances.instance import Instance
 from steatosis_d2.instances.outlines import trace_outlines
@@ -50,7 +50,6 @@ logger = logging.getLogger(__name__)
 # A picture of 4096 px fills four screens; all viewers open it.
 OVERLAY_PX = 4096
 RESULT = "result.json"
-_ROW_GROUP = 100_000
 # A third of the time of Pillow's default for files a few percent larger.
 _PNG_LEVEL = 3
 # Artefacts on less of the tissue are in the report only.
@@ -118,19 +117,24 @@ class NoFiles:
 class OutputFolder:
     """Where a run writes the files of each slide as soon as it is finished."""
 
-    def __init__(self, folder, reporting):
+    def __init__(self, folder, reporting, formats=()):
         """
         Args:
             folder (Path): for the files; it is created.
             reporting (Reporting): what is counted.
+            formats (tuple[str, ...]): what is written beside the usual files.
         """
-        self.folder, self.reporting = folder, reporting
+        self.folder, self.reporting, self.formats = folder, reporting, formats
         self.check = reporting.check
 
     def write(self, segmented, result_folder):
         """The files of one slide (SegmentedSlide), and a line in the log."""
         row = write_slide_outputs(
-            segmented, self.folder, result_folder=result_folder, reporting=self.reporting
+            segmented,
+            self.folder,
+            result_folder=result_folder,
+            reporting=self.reporting,
+            formats=self.formats,
         )
         plural = summary.TERMS[segmented.category].plural
         logger.info("'%s': %d %s", segmented.file_name, row[plural], plural)
@@ -213,9 +217,10 @@ def _summarise(segmented, reporting, table, tissue, region=None):
     )
 
 
-def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting()):
+def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting(), formats=()):
     """
-    Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide.
+    Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide, and
+    what else is asked for.
 
     The instances are read three times and never held as a whole; their table is.
 
@@ -225,6 +230,8 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
         result_folder (str or Path): where to leave what :func:`write_run_outputs` needs of this
             slide; ``result.json`` there, which is written last, says that all is done.
         reporting (Reporting): what is counted.
+        formats (tuple[str, ...]): further formats, of
+            :data:`steatosis_d2.inference.further_formats.FORMATS`.
 
     Returns:
         dict: the slide's row of ``summary.csv``.
@@ -233,7 +240,6 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     slide = segmented.slide
     measured = measure_slide(segmented, reporting)
     table, row = measured.table, measured.summary
-    write_table(folder / f"{segmented.name}.parquet", table, segmented)
     counted = select_kept(select_category(table, segmented.category))
     gallery = pictures.choose_gallery(counted, size=html.GALLERY_SIZE)
     wanted = {row for rows in gallery.values() for row in rows}
@@ -268,6 +274,7 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
         "section_html": section,
     }
     write_json(result_folder / RESULT, result)
+    write_formats(formats, segmented, folder, result_folder=result_folder)
     return row
 
 
@@ -333,53 +340,6 @@ def write_run_outputs(
     )
 
 
-def write_table(path, table, segmented):
-    """
-    Write the table of one slide's instances as Parquet, whole or not at all.
-
-    Args:
-        path (str or Path): the file to write.
-        table (pandas.DataFrame): one row an instance; NaN becomes null.
-        segmented (SegmentedSlide): where the instances come from; its pixel size, model and
-            parameters go into the file's metadata, as JSON.
-    """
-    description = {
-        "mpp": segmented.slide.mpp,
-        "mpp_source": segmented.slide.mpp_source,
-        "unit": "px" if segmented.slide.mpp is None else "um",
-        "model": segmented.model,
-        "parameters": segmented.parameters,
-    }
-    schema = pa.Schema.from_pandas(table, preserve_index=False).with_metadata(
-        {"steatosis_d2": json.dumps(description)}
-    )
-    with (
-        replace_when_done(path) as temporary,
-        pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
-    ):
-        # Arrow takes a copy, which is that of one row group here.
-        for first in range(0, len(table), _ROW_GROUP):
-            rows = table.iloc[first : first + _ROW_GROUP]
-            writer.write_table(pa.Table.from_pandas(rows, schema, preserve_index=False))
-
-
-def read_model_of(folder):
-    """
-    What segmented the slides of a run, as their tables say.
-
-    Args:
-        folder (Path): of the run's files.
-
-    Returns:
-        dict or None: as the model's ``describe()`` gave it; None where there is no table.
-    """
-    for path in sorted(Path(folder).glob("*.parquet")):
-        stated = (pq.read_schema(path).metadata or {}).get(b"steatosis_d2")
-        if stated:
-            return json.loads(stated)["model"]
-    return None
-
-
 class _Instances:
     """A slide's instances, read anew from its journal for each loop over them."""
 
@@ -392,7 +352,7 @@ class _Instances:
 
 def _write_instances(segmented, table, folder, result_folder, *, canvases, wanted):
     """
-    Write outlines and annotations and draw on both pictures, in one pass over the instances.
+    Write table, outlines and annotations and draw on both pictures, in one pass over the instances.
 
     Returns:
         dict: row label -> Instance, of those that are wanted.
@@ -404,21 +364,25 @@ def _write_instances(segmented, table, folder, result_folder, *, canvases, wante
     shown: dict[int, Instance] = {}
     result_folder.mkdir(parents=True, exist_ok=True)
     with (
+        open_table(folder / f"{segmented.name}.parquet", table, segmented) as write_rows,
         open_feature_collection(folder / f"{segmented.name}.geojson.gz") as write_feature,
         open_annotations(result_folder, slide) as annotate,
     ):
         first = 0
         for batch in split_in_batches(segmented.instances()):
+            outlines = list(trace_outlines(batch))
+            write_rows(outlines)
             numbered = dict(enumerate(batch, first))
-            first += len(batch)
             kept = {row: instance for row, instance in numbered.items() if is_kept[row]}
             shown.update((row, kept[row]) for row in wanted & kept.keys())
             _draw(numbered, colors_rgb, overlay_rgb, slide)
             _draw(numbered, colors_rgb, overview_rgb, slide, min_side_px=pictures.VISIBLE_PX)
             if kept:
-                for feature in _as_features(kept, table, colors_rgb):
+                kept_outlines = {row: outlines[row - first] for row in kept}
+                for feature in _as_features(kept_outlines, table, colors_rgb):
                     write_feature(feature)
                 annotate(list(kept.values()))
+            first += len(batch)
     return shown
 
 
@@ -445,19 +409,18 @@ def _draw(numbered, colors_rgb, picture_rgb, slide, *, min_side_px=0):
             )
 
 
-def _as_features(kept, table, colors_rgb):
-    """QuPath detections of some instances, with all numbers of their rows as measurements."""
-    rows = table.iloc[list(kept)]
+def _as_features(outlines, table, colors_rgb):
+    """QuPath detections of some rows, with all their numbers as measurements."""
+    rows = table.iloc[list(outlines)]
     columns = {
         name: np.round(rows[name].to_numpy(np.float64), 4).tolist()
         for name in rows.columns
         if name not in _NOT_MEASURED
     }
-    for row, number, category, polygons, *values in zip(
-        kept,
+    for (row, polygons), number, category, *values in zip(
+        outlines.items(),
         rows["instance_id"].tolist(),
         rows["category"].tolist(),
-        trace_outlines(kept.values()),
         *columns.values(),
         strict=True,
     ):

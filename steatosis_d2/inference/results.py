@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from steatosis_d2.inference.further_formats import list_missing_formats, write_formats
 from steatosis_d2.inference.outputs import (
     measure_slide,
     write_run_outputs,
@@ -53,7 +54,7 @@ class SlideResult:
 
     @property
     def table(self):
-        """One row an instance (pandas.DataFrame), as in ``<name>.parquet``."""
+        """One row an instance (pandas.DataFrame), as in ``<name>.parquet``; without outlines."""
         return self._measured.table
 
     @property
@@ -68,7 +69,7 @@ class SlideResult:
 
     def write(self, folder, *, result_folder=None):
         """
-        Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png``.
+        Write ``<name>.parquet``, ``<name>.geojson.gz``, ``<name>_overlay.png`` and ``formats``.
 
         Args:
             folder (str or Path): where to; it is created.
@@ -84,7 +85,24 @@ class SlideResult:
                 folder,
                 result_folder=result_folder or self.folder,
                 reporting=self._run.reporting,
+                formats=self._run.formats,
             )
+
+    def write_missing_formats(self, folder):
+        """
+        Write what an earlier run, which finished this input, was not asked for.
+
+        Args:
+            folder (str or Path): that holds the input's files.
+
+        Raises:
+            InputError: the input cannot be read any more, or its table is damaged.
+            OSError: the folder cannot be written to.
+        """
+        missing = list_missing_formats(self._run.formats, self.folder)
+        if missing:
+            with self._open() as segmented:
+                write_formats(missing, segmented, Path(folder), result_folder=self.folder)
 
     @functools.cached_property
     def _measured(self):

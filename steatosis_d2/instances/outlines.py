@@ -31,6 +31,37 @@ def trace_outlines(instances):
         yield from _trace_batch(batch)
 
 
+def build_geometries(outlines):
+    """
+    Shapely's geometries of outlines, many at once.
+
+    Args:
+        outlines (list[list[list[ndarray]]]): from :func:`trace_outlines`, at least one.
+
+    Returns:
+        ndarray: object, shape (n,): a Polygon each, or a MultiPolygon for what is in several parts.
+
+    Examples:
+        >>> square = Instance(np.ones((2, 2), bool), 5, 3, 1.0)
+        >>> [geometry] = build_geometries(list(trace_outlines([square])))
+        >>> geometry.bounds, geometry.area
+        ((3.0, 5.0, 5.0, 7.0), 4.0)
+    """
+    polygons = [polygon for polygons in outlines for polygon in polygons]
+    rings = [ring for polygon in polygons for ring in polygon]
+    closed = shapely.linearrings(np.concatenate(rings), indices=_number_groups(rings))
+    parts = shapely.polygons(closed, indices=_number_groups(polygons))
+    groups = _number_groups(outlines)
+    is_single = np.bincount(groups) == 1
+    first = np.searchsorted(groups, np.arange(len(outlines)))
+    return np.where(is_single, parts[first], shapely.multipolygons(parts, indices=groups))
+
+
+def _number_groups(groups):
+    """For each member of each of some lists, the number of its list."""
+    return np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+
+
 def fill_geometry(geometry):
     """
     The pixels whose centres a polygon covers.

@@ -3,12 +3,12 @@
 import gzip
 import json
 import re
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from drawn_slide import DISKS, PINK, SHAPE, Segmented, draw_slide, paint
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -22,61 +22,14 @@ from steatosis_d2.labeling.generator import label_by_clump_split
 from steatosis_d2.labeling.parameters import choose_parameters
 from steatosis_d2.measurement.filters import parse_rules
 from steatosis_d2.slides.slide import open_slide
-from steatosis_d2.slides.tissue import find_tissue
-
-PINK = (200, 120, 170)
-SHAPE = (300, 400)
-
-
-@dataclass
-class Segmented:
-    """What the pipeline hands over, with its instances in memory."""
-
-    slide: object
-    found: list
-    name: str = "tile"
-    case: str | None = None
-    named_regions: tuple = ()
-    file_name: str = "tile.png"
-    category: str = "droplet"
-    model: dict = field(default_factory=lambda: {"kind": "drawn"})
-    parameters: dict = field(default_factory=lambda: {"tile_px": 1024})
-
-    @property
-    def categories(self):
-        return (self.category,)
-
-    @property
-    def tissue(self):
-        return find_tissue(self.slide)
-
-    def instances(self):
-        return iter(self.found)
-
-
-def disk(row, column, radius, *, score=0.9):
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return Instance(x**2 + y**2 <= radius**2, row - radius, column - radius, score)
-
-
-DISKS = (disk(60, 60, 20), disk(60, 101, 20), disk(200, 300, 5, score=0.4), disk(250, 60, 9))
 
 
 @pytest.fixture
 def segment(tmp_path):
     """Function: (instances, mpp, name) -> Segmented, on a pink tile with white disks."""
 
-    def segment(instances=DISKS, *, mpp=0.5, name="tile", **changes):
-        image_rgb = np.full((*SHAPE, 3), PINK, np.uint8)
-        for one in instances:
-            image_rgb[one.top : one.bottom, one.left : one.right][one.crop] = 240
-        path = tmp_path / "inputs" / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray(image_rgb).save(path)
-        slide = open_slide(path, mpp=mpp)
-        return Segmented(
-            slide, list(instances), **({"name": name, "file_name": path.name} | changes)
-        )
+    def segment(instances=DISKS, **changes):
+        return draw_slide(tmp_path / "inputs", instances, **changes)
 
     return segment
 
@@ -104,13 +57,6 @@ def write_all(folder, *segmented, rules=(), faults=None, **settings):
     return folder
 
 
-def painted(instances, *, shape=SHAPE):
-    image = np.zeros(shape, int)
-    for one in instances:
-        image[one.top : one.bottom, one.left : one.right] += one.crop
-    return image
-
-
 def test_every_output_is_there(tmp_path, segment):
     folder = write_all(tmp_path / "out", segment())
     assert {path.name for path in folder.iterdir()} == {
@@ -128,13 +74,13 @@ def test_masks_come_back_from_coco_and_from_geojson(tmp_path, segment):
     folder = write_all(tmp_path / "out", segment())
     annotations = read_coco(folder / "predictions.json")["annotations"]
     np.testing.assert_array_equal(
-        sum(decode_mask(one["segmentation"]).astype(int) for one in annotations), painted(DISKS)
+        sum(decode_mask(one["segmentation"]).astype(int) for one in annotations), paint(DISKS)
     )
     outlined = [
         Instance(*fill_geometry(feature.geometry), 1.0)
         for feature in read_features(folder / "tile.geojson.gz")
     ]
-    np.testing.assert_array_equal(painted(outlined), painted(DISKS))
+    np.testing.assert_array_equal(paint(outlined), paint(DISKS))
 
 
 def test_coco_says_what_its_masks_say(tmp_path, segment):
@@ -198,6 +144,7 @@ def test_parquet_says_its_unit_model_and_parameters(tmp_path, segment):
         "mpp": 0.5,
         "mpp_source": "given",
         "unit": "um",
+        "geometry": "px of the full resolution, x to the right, y down, from the upper left corner",
         "model": {"kind": "drawn"},
         "parameters": {"tile_px": 1024},
     }
@@ -270,7 +217,7 @@ def test_real_tile(tmp_path, shared_data):
     shape = image_rgb.shape[:2]
     for one, feature in zip(kept, features, strict=True):
         outlined = Instance(*fill_geometry(feature.geometry), 1.0)
-        np.testing.assert_array_equal(painted([outlined], shape=shape), painted([one], shape=shape))
+        np.testing.assert_array_equal(paint([outlined], shape=shape), paint([one], shape=shape))
 
 
 def test_run_in_which_every_input_failed(tmp_path):

@@ -278,6 +278,7 @@ def test_dry_run_says_how_much_there_is_to_do_and_writes_nothing(slide, tmp_path
         ("--overlap-px", "600"),
         ("--weights", "model.pth"),
         ("--workers", "2", "--scheduler", "tcp://127.0.0.1:1"),
+        ("--format", "shapefile"),
     ],
 )
 def test_senseless_options_are_usage_errors(tmp_path, run_script, options):
