@@ -256,6 +256,7 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
             pictures.write_name(canvas, part.name, part.place_xy, slide)
     with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
         Image.fromarray(picture_rgb).save(temporary, compress_level=_PNG_LEVEL)
+    write_formats(formats, segmented, folder, result_folder=result_folder)
     section = html.render_section(
         segmented,
         table,
@@ -274,7 +275,6 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
         "section_html": section,
     }
     write_json(result_folder / RESULT, result)
-    write_formats(formats, segmented, folder, result_folder=result_folder)
     return row
 
 

@@ -75,32 +75,38 @@ def write_store(path, segmented, table_path):
     description = read_description(table_path)
     if description is None or GEOMETRY not in pq.read_schema(table_path).names:
         raise InputError(f"'{table_path}' has no outlines; segment the slide anew.")
-    slide = segmented.slide
-    store = SpatialData(
-        images={THUMBNAIL: _shrink(slide)},
-        attrs={
-            _DESCRIPTION: description,
-            SLIDE_PROPERTIES: {"shape": [slide.height, slide.width], "mpp": slide.mpp},
-        },
-    )
-    columns = [name for name in pq.read_schema(table_path).names if name != GEOMETRY]
-    table = pd.read_parquet(table_path, columns=columns)
     name = TERMS[segmented.category].plural
-    for shapes_name, shapes in (
-        (name, _read_first_outline(table_path)),
-        (TISSUE, _outline_tissue(segmented.tissue)),
-        (REGIONS, _list_regions(segmented.named_regions)),
-    ):
-        if len(shapes):  # SpatialData has no element without shapes
-            store[shapes_name] = ShapesModel.parse(shapes, transformations=_place(slide))
-    store[TABLE] = _build_table(table, region=name)
+    store = _build_store(segmented, table_path, description, name=name)
     # Its older releases say where they have saved a store: under the temporary name.
     logging.getLogger("spatialdata").setLevel(logging.WARNING)
     with replace_folder_when_done(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what will change in later releases of Zarr
         store.write(temporary)
-        if len(table):
+        if name in store:
             _copy_outlines(table_path, temporary / "shapes" / name / "shapes.parquet")
+
+
+def _build_store(segmented, table_path, description, *, name):
+    """The store, but for the outlines of all instances but the first."""
+    slide = segmented.slide
+    shapes = {
+        name: _read_first_outline(table_path),
+        TISSUE: _outline_tissue(segmented.tissue),
+        REGIONS: _list_regions(segmented.named_regions),
+    }
+    return SpatialData(
+        images={THUMBNAIL: _shrink(slide)},
+        shapes={
+            key: ShapesModel.parse(rows, transformations=_place(slide))
+            for key, rows in shapes.items()
+            if len(rows)  # SpatialData knows no empty ones
+        },
+        tables={TABLE: _build_table(table_path, region=name)},
+        attrs={
+            _DESCRIPTION: description,
+            SLIDE_PROPERTIES: {"shape": [slide.height, slide.width], "mpp": slide.mpp},
+        },
+    )
 
 
 def _place(slide, *, scale_xy=(1.0, 1.0)):
@@ -169,8 +175,10 @@ def _list_regions(named_regions):
     return geopandas.GeoDataFrame({"name": names}, geometry=list(geometries))
 
 
-def _build_table(table, *, region):
+def _build_table(table_path, *, region):
     """The measurements (AnnData) of the shapes that are called ``region``."""
+    columns = [name for name in pq.read_schema(table_path).names if name != GEOMETRY]
+    table = pd.read_parquet(table_path, columns=columns)
     is_measured = ~table.columns.str.startswith(_PLACES) & ~table.columns.isin(_NOT_MEASURED)
     obs = table.loc[:, ~is_measured].assign(
         region=pd.Categorical([region] * len(table)),
