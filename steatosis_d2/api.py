@@ -26,6 +26,7 @@ from steatosis_d2.inference.models import ClassicalChoice, LoadedModel, choose_m
 from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
+    EXCLUDE,
     OVERLAP_PX,
     TILE_PX,
     Tiling,
@@ -110,6 +111,7 @@ def segment(
     batch_size=None,
     tile_px=TILE_PX,
     overlap_px=OVERLAP_PX,
+    artefacts=EXCLUDE,
     resume=False,
     progress=False,
 ):
@@ -146,6 +148,8 @@ def segment(
         batch_size (int or None): tiles that go through the network together; None is what is
             best on the device.
         tile_px, overlap_px (int): longest side of a tile, and what neighbours share, in px.
+        artefacts (str): ``exclude`` leaves tissue that is folded, out of focus or under a bubble
+            out of all figures; ``flag`` only tells how much there is. Ink is never tissue.
         resume (bool): go on with an interrupted run in ``output``.
         progress (bool): show a bar on a terminal.
 
@@ -171,7 +175,7 @@ def segment(
     items = with_cases(with_regions(name_inputs(files), roi), case_pattern)
     output = None if output is None else Path(output)
     formats = check_formats(_as_list(formats), output, items)
-    tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, page=page)
+    tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, page=page, artefacts=artefacts)
     reporting = Reporting(
         rules=tuple(parse_rules(list(filters) or ["none"])),
         large_diameter_um=large_diameter_um,

@@ -256,7 +256,7 @@ def run(name, number, trial, rng):
         rng (numpy.random.Generator): decides on the moments.
 
     Returns:
-        list[str]: what was wrong; it stops at the first that cannot be gone on with.
+        list[str]: what was wrong: it stops at the first. The counts are printed.
     """
     for _ in range(2):  # the first one imports and fills caches
         start = time.perf_counter()
@@ -264,17 +264,16 @@ def run(name, number, trial, rng):
             return [f"without any accident: {fault}"]
     duration_s = time.perf_counter() - start
     counts: Counter[str] = Counter()
-    for _ in tqdm(range(number), desc=name, disable=None):
+    for accident in tqdm(range(1, number + 1), desc=name, disable=None):
         fault = ACCIDENTS[name](trial, rng, duration_s)
         counts[trial.end] += 1
-        if not fault and rng.random() < FINISHED_SHARE:
-            counts["finished and compared"] += 1
+        if not fault and (accident == number or rng.random() < FINISHED_SHARE):
             fault = trial.finish()
+            counts["finished and compared"] += not fault
         if fault:
-            return [f"{name}: {fault}"]
-    counts["finished and compared"] += 1
-    fault = trial.finish()
-    print(f"{name}: {number} accidents; {', '.join(f'{n} {end}' for end, n in counts.items())}")
+            break
+    ends = ", ".join(f"{n} {end}" for end, n in counts.items())
+    print(f"{name}: {accident} accidents; {ends}", flush=True)
     return [f"{name}: {fault}"] if fault else []
 
 

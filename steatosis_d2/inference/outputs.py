@@ -52,6 +52,8 @@ OVERLAY_PX = 4096
 RESULT = "result.json"
 # A third of the time of Pillow's default for files a few percent larger.
 _PNG_LEVEL = 3
+# Artefacts on less of the tissue are in the report only.
+_NOTABLE_PERCENT = 10.0
 # Not among QuPath's measurements: it has them itself, or they are not numbers.
 _NOT_MEASURED = ("category", "left_px", "top_px", "width_px", "height_px", "dropped_by")
 
@@ -136,6 +138,8 @@ class OutputFolder:
         )
         plural = summary.TERMS[segmented.category].plural
         logger.info("'%s': %d %s", segmented.file_name, row[plural], plural)
+        for kind, text, _ in html.list_artefacts(segmented.tissue, from_percent=_NOTABLE_PERCENT):
+            logger.warning("'%s': %s: %s", segmented.file_name, kind, text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +203,7 @@ def _summarise(segmented, reporting, table, tissue, region=None):
         mpp=slide.mpp,
         mpp_source=slide.mpp_source,
         tissue_area_px=tissue.area_px,
+        artefact_percents=tissue.artefact_percents(),
         large_diameter_um=reporting.large_diameter_um,
         calibration=reporting.calibration,
         size_bins_um2=reporting.size_bins_um2,
@@ -245,9 +250,10 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     shown = _write_instances(
         segmented, table, folder, result_folder, canvases=(picture_rgb, overview_rgb), wanted=wanted
     )
-    for part, _ in measured.parts:
-        for canvas in (picture_rgb, overview_rgb):
-            pictures.write_name(canvas, part, slide)
+    for canvas in (picture_rgb, overview_rgb):
+        pictures.outline_artefacts(canvas, segmented.tissue)
+        for part, _ in measured.parts:
+            pictures.write_name(canvas, part.name, part.place_xy, slide)
     with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
         Image.fromarray(picture_rgb).save(temporary, compress_level=_PNG_LEVEL)
     write_formats(formats, segmented, folder, result_folder=result_folder)
