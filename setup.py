@@ -88,9 +88,9 @@ DOCUMENTS = ["ipykernel", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", 
 SCREENING = ["fastapi>=0.110", "pydantic>=2", "uvicorn>=0.29"]
 DASK = ["distributed>=2025.3"]  # --scheduler
 SPATIALDATA = ["spatialdata>=0.5"]  # --format spatialdata
-# What users' own scripts read the tables with; and of SpatialData, those that run on Python 3.10
-# want an older Dask than DASK.
-TOGETHER = ["geopandas>=0.14", "spatialdata>=0.7; python_version >= '3.11'"]
+# What goes together with the others. The releases of SpatialData for Python 3.10 want a Dask that
+# is older than DASK.
+READERS = ["geopandas>=0.14", "spatialdata>=0.7; python_version >= '3.11'"]
 
 setup(
     name="steatosis-d2",
@@ -107,13 +107,13 @@ setup(
         "dask": DASK,
         "screening": SCREENING,
         "spatialdata": SPATIALDATA,
-        "all": [*DASK, *SCREENING, *TOGETHER],  # what the commands can do
+        "all": [*DASK, *SCREENING, *READERS],  # what the commands can do
         "docs": DOCUMENTS,
         "dev": [
             *DOCUMENTS,
             *SCREENING,
             *DASK,
-            *TOGETHER,
+            *READERS,
             "httpx2",  # FastAPI's test client
             "hypothesis>=6.100",
             "mypy>=1.10",

@@ -98,12 +98,12 @@ def replace_folder_when_done(path):
         if path.exists():  # a folder that holds something cannot be renamed to
             path.replace(former)
         temporary.replace(path)
+        shutil.rmtree(former, ignore_errors=True)
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
 
 
 def _beside(path, mark):
