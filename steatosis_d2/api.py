@@ -59,14 +59,11 @@ class RunSettings:
         facts (ModelFacts): of the model.
         tiling (Tiling): how slides are cut into tiles.
         reporting (Reporting): what is counted.
-        formats (tuple[str, ...]): what is written beside the usual files; a run that is gone on
-            with may have others.
     """
 
     facts: pipeline.ModelFacts
     tiling: Tiling
     reporting: Reporting
-    formats: tuple[str, ...] = ()
 
     @property
     def parameters(self):
@@ -174,7 +171,6 @@ def segment(
         raise InputError(join_faults(faults))
     items = with_cases(with_regions(name_inputs(files), roi), case_pattern)
     output = None if output is None else Path(output)
-    formats = check_formats(_as_list(formats), output, items)
     tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, page=page, artefacts=artefacts)
     reporting = Reporting(
         rules=tuple(parse_rules(list(filters) or ["none"])),
@@ -182,6 +178,7 @@ def segment(
         calibration=grade_calibration and read_grade_calibration(grade_calibration),
         size_bins_um2=_check_ascending(size_bins_um2),
         by_piece=by_piece,
+        formats=check_formats(_as_list(formats), output, items),
     )
     make_model = choose_model(
         model,
@@ -197,8 +194,7 @@ def segment(
         make_model,
         tiling=tiling,
         reporting=reporting,
-        outputs=NoFiles(reporting) if output is None else OutputFolder(output, reporting, formats),
-        formats=formats,
+        outputs=NoFiles(reporting) if output is None else OutputFolder(output, reporting),
         journals=journals,
         resume=resume,
         workers=workers,
@@ -233,7 +229,6 @@ def _run_pipeline(
     tiling,
     reporting,
     outputs,
-    formats=(),
     journals,
     resume,
     workers,
@@ -243,7 +238,7 @@ def _run_pipeline(
     """All inputs through the model: the run's settings, and file name -> why it failed."""
     with open_executor(workers=workers, scheduler=scheduler) as executor:
         facts = executor.submit(pipeline.describe_model, make_model).result()
-        run = RunSettings(facts, tiling, reporting, formats)
+        run = RunSettings(facts, tiling, reporting)
         if reporting.calibration is not None:
             check_calibration(reporting.calibration, facts)
         prepare_folder(journals, {"model": facts.description} | run.parameters, resume=resume)

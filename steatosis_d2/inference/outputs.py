@@ -69,6 +69,9 @@ class Reporting:
         calibration (GradeCalibration or None): to give a grade.
         size_bins_um2 (tuple[float]): ascending; limits of area between bins of droplets.
         by_piece (bool): each piece of tissue has a row of its own, too.
+        formats (tuple[str, ...]): what is written beside the usual files, from
+            :func:`steatosis_d2.inference.further_formats.check_formats`. A run that is gone on
+            with may have others.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -76,9 +79,10 @@ class Reporting:
     calibration: GradeCalibration | None = None
     size_bins_um2: tuple[float, ...] = ()
     by_piece: bool = False
+    formats: tuple[str, ...] = ()
 
     def describe(self):
-        """The settings (dict), as JSON values."""
+        """The settings that results rest on (dict), as JSON values."""
         return {
             "filter": [str(rule) for rule in self.rules],
             "large_diameter_um": self.large_diameter_um,
@@ -117,24 +121,19 @@ class NoFiles:
 class OutputFolder:
     """Where a run writes the files of each slide as soon as it is finished."""
 
-    def __init__(self, folder, reporting, formats=()):
+    def __init__(self, folder, reporting):
         """
         Args:
             folder (Path): for the files; it is created.
-            reporting (Reporting): what is counted.
-            formats (tuple[str, ...]): what is written beside the usual files.
+            reporting (Reporting): what is counted, and written.
         """
-        self.folder, self.reporting, self.formats = folder, reporting, formats
+        self.folder, self.reporting = folder, reporting
         self.check = reporting.check
 
     def write(self, segmented, result_folder):
         """The files of one slide (SegmentedSlide), and a line in the log."""
         row = write_slide_outputs(
-            segmented,
-            self.folder,
-            result_folder=result_folder,
-            reporting=self.reporting,
-            formats=self.formats,
+            segmented, self.folder, result_folder=result_folder, reporting=self.reporting
         )
         plural = summary.TERMS[segmented.category].plural
         logger.info("'%s': %d %s", segmented.file_name, row[plural], plural)
@@ -217,7 +216,7 @@ def _summarise(segmented, reporting, table, tissue, region=None):
     )
 
 
-def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting(), formats=()):
+def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting()):
     """
     Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide, and
     what else is asked for.
@@ -229,9 +228,7 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
         folder (str or Path): where to write; it is created.
         result_folder (str or Path): where to leave what :func:`write_run_outputs` needs of this
             slide; ``result.json`` there, which is written last, says that all is done.
-        reporting (Reporting): what is counted.
-        formats (tuple[str, ...]): further formats, of
-            :data:`steatosis_d2.inference.further_formats.FORMATS`.
+        reporting (Reporting): what is counted, and written.
 
     Returns:
         dict: the slide's row of ``summary.csv``.
@@ -256,7 +253,7 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
             pictures.write_name(canvas, part.name, part.place_xy, slide)
     with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
         Image.fromarray(picture_rgb).save(temporary, compress_level=_PNG_LEVEL)
-    write_formats(formats, segmented, folder, result_folder=result_folder)
+    write_formats(reporting.formats, segmented, folder, result_folder=result_folder)
     section = html.render_section(
         segmented,
         table,

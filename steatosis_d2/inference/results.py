@@ -85,7 +85,6 @@ class SlideResult:
                 folder,
                 result_folder=result_folder or self.folder,
                 reporting=self._run.reporting,
-                formats=self._run.formats,
             )
 
     def write_missing_formats(self, folder):
@@ -99,7 +98,7 @@ class SlideResult:
             InputError: the input cannot be read any more, or its table is damaged.
             OSError: the folder cannot be written to.
         """
-        missing = list_missing_formats(self._run.formats, self.folder)
+        missing = list_missing_formats(self._run.reporting.formats, self.folder)
         if missing:
             with self._open() as segmented:
                 write_formats(missing, segmented, Path(folder), result_folder=self.folder)

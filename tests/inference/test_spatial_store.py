@@ -31,8 +31,7 @@ def write_files_of(segmented, tmp_path, *, rules=()):
         segmented,
         tmp_path / "out",
         result_folder=tmp_path / "journal",
-        reporting=Reporting(rules=tuple(parse_rules(list(rules)))),
-        formats=("spatialdata",),
+        reporting=Reporting(rules=tuple(parse_rules(list(rules))), formats=("spatialdata",)),
     )
     return tmp_path / "out"
 
