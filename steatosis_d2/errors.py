@@ -16,6 +16,30 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
+def needs_extra(extra, what):
+    """
+    Name the line that installs the packages of an extra, where a block fails to import them.
+
+    Args:
+        extra (str): one of setup.py's.
+        what (str): what needs them, as the beginning of a message.
+
+    Raises:
+        InputError: a package is missing.
+
+    Examples:
+        >>> with needs_extra("screening", "the page"):
+        ...     import fastapi
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"{what} needs the package '{error.name}': pip install 'steatosis-d2[{extra}]'"
+        ) from None
+
+
+@contextlib.contextmanager
 def exit_cleanly():
     """
     Turn the user's errors into one line on stderr and exit code 1.

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from steatosis_d2.data.stream import start_readers_cleanly
-from steatosis_d2.errors import InputError, exit_cleanly
+from steatosis_d2.errors import InputError, exit_cleanly, needs_extra
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,13 @@ def test_error_of_a_loading_process_is_shown_without_its_traceback(capsys):
     with pytest.raises(SystemExit), exit_cleanly():
         next(iter(loader))
     assert capsys.readouterr().err == "error: image 'b.png' cannot be read\n"
+
+
+def test_a_missing_extra_is_named_with_the_line_that_installs_it():
+    with (
+        pytest.raises(
+            InputError, match=r"slide 'a' needs the package 'no_such'.*steatosis-d2\[x\]"
+        ),
+        needs_extra("x", "slide 'a'"),
+    ):
+        import no_such  # noqa: F401

@@ -24,8 +24,8 @@ REQUIRED = {
     "detectron2": "python -m steatosis_d2.install_detectron2",
 }
 OPTIONAL = {
-    "fastapi": ("the screening page", "pip install fastapi uvicorn"),
-    "distributed": ("--scheduler", "pip install distributed"),
+    "fastapi": ("the screening page", "pip install 'steatosis-d2[screening]'"),
+    "distributed": ("--scheduler", "pip install 'steatosis-d2[dask]'"),
 }
 
 

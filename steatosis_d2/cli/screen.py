@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steatosis_d2.cli.option_types import positive_number
 from steatosis_d2.data.coco import read_coco
-from steatosis_d2.errors import InputError
+from steatosis_d2.errors import InputError, needs_extra
 from steatosis_d2.evaluation.image_pairs import pair_images
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.screening import exchange
@@ -214,12 +214,8 @@ def serve(arguments):
     # What only the page needs takes longer to import than the other commands take.
     from steatosis_d2.screening.session import Screening
 
-    try:
+    with needs_extra("screening", "the page"):
         from steatosis_d2.screening.server import create_app, open_listener, run_app
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the page needs the package '{error.name}': pip install fastapi uvicorn"
-        ) from None
     with open_listener(arguments.host, arguments.port) as listener:
         log = DecisionLog(decisions_path(arguments), label_file, create=True)
         token = secrets.token_urlsafe(16)

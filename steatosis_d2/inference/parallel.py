@@ -17,7 +17,7 @@ from typing import Any
 
 import cv2
 
-from steatosis_d2.errors import InputError
+from steatosis_d2.errors import InputError, needs_extra
 
 logger = logging.getLogger(__name__)
 
@@ -174,12 +174,8 @@ def _explain_dead_worker():
 
 
 def _connect(address):
-    try:
+    with needs_extra("dask", f"scheduler '{address}'"):
         from distributed import Client
-    except ImportError:
-        raise InputError(
-            f"scheduler '{address}' needs the package 'distributed': pip install distributed."
-        ) from None
     # Of a lost scheduler it logs a traceback; _explain_lost_cluster says it in a line.
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
