@@ -1,14 +1,20 @@
 """OME-Zarr as ome-zarr and zarr write it, in all its layouts; what is no picture is refused."""
 
+import json
 import pickle
+import shutil
 import zipfile
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from steatosis_d2 import label, segment
 from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
+from steatosis_d2.screening.labels import find_images, read_labels
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES, open_slide
 
 zarr = pytest.importorskip("zarr", reason="OME-Zarr needs zarr: pip install '.[zarr]'")
@@ -150,6 +156,77 @@ def test_a_slide_pickles_and_says_once_what_is_missing(tmp_path, picture, name, 
     assert caplog.text.count("chunks are not there") == 1
 
 
+# --- as an input of the commands ---
+
+
+@pytest.fixture
+def tile(tmp_path):
+    """A tile of 12 droplets of 14 um at 0.5 um/px, as PNG and as OME-Zarr of both versions."""
+    pixels = np.full((256, 340, 3), (172, 86, 152), np.uint8)
+    for number in range(12):
+        center = (40 + 84 * (number % 4), 50 + 78 * (number // 4))
+        cv2.circle(pixels, center, 14, (236, 236, 236), -1)
+    pixels = cv2.GaussianBlur(pixels, (0, 0), 1)
+    folder = tmp_path / "tiles"
+    planes = np.moveaxis(pixels, -1, 0)
+    write(folder / "old.ome.zarr", planes, "cyx", mpp=0.5, chunks=(1, 64, 64), n_levels=2)
+    write(folder / "new.zarr", pixels, "yxc", version="0.5", mpp=0.5, chunks=(128, 128, 3))
+    zip_folder(folder / "new.zarr", folder / "zipped.ozx")
+    Image.fromarray(pixels).save(folder / "png.png")
+    return folder
+
+
+def test_the_droplets_are_those_of_the_same_picture_as_png(tile, tmp_path):
+    results = segment(tile, tmp_path / "out", model="clump-split", mpp=0.5)
+    assert [result.name for result in results] == ["new", "old", "png", "zipped"]
+    expected = pd.read_parquet(tmp_path / "out" / "png.parquet")
+    assert len(expected) == 12
+    for name in ("new", "old", "zipped"):
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(tmp_path / "out" / f"{name}.parquet"), expected
+        )
+
+
+def test_labels_name_the_folder(tile):
+    labels = label([tile / "old.ome.zarr"], workers=1)
+    assert [image["file_name"] for image in labels.coco["images"]] == ["old.ome.zarr"]
+    assert len(labels.coco["annotations"]) == 12
+    labels.write(tile / "labels.json")
+    found = find_images(read_labels(tile / "labels.json"), tile)
+    assert list(found.values()) == [tile / "old.ome.zarr"]
+
+
+def test_regions_and_cases_are_found_by_the_name_without_its_suffixes(tile, tmp_path):
+    (tmp_path / "regions").mkdir()
+    half = {"type": "Polygon", "coordinates": [[[0, 0], [170, 0], [170, 256], [0, 256], [0, 0]]]}
+    (tmp_path / "regions" / "old.geojson").write_text(json.dumps(half))
+    [result] = segment(
+        tile / "old.ome.zarr", model="clump-split", roi=tmp_path / "regions", case_pattern="^.+$"
+    )
+    assert len(result.table) == 6
+    assert result.summary["case"] == "old"
+
+
+@pytest.mark.parametrize("change", ["bytes", "name"])
+def test_a_finished_run_is_resumed_for_a_copy_but_not_for_another_slide(tile, tmp_path, change):
+    run = {"output": tmp_path / "out", "model": "clump-split"}
+    segment(tile / "old.ome.zarr", **run)
+    before = (tmp_path / "out" / "old.parquet").stat().st_mtime_ns
+    copy = tmp_path / "elsewhere" / "old.ome.zarr"
+    shutil.copytree(tile / "old.ome.zarr", copy)
+    segment(copy, **run, resume=True)
+    assert (tmp_path / "out" / "old.parquet").stat().st_mtime_ns == before
+    chunk = copy / "0" / "0.0.0"
+    if change == "bytes":
+        chunk.write_bytes((copy / "0" / "0.0.1").read_bytes())
+    else:
+        chunk.rename(copy / "0" / "0.9.9")
+    with pytest.raises(
+        InputError, match=r"cannot be resumed, since it has changed: .*sha256_of_ends"
+    ):
+        segment(copy, **run, resume=True)
+
+
 # --- channels, bits ---
 
 
@@ -170,7 +247,9 @@ def test_three_channels_are_a_picture_if_they_are_red_green_and_blue(tmp_path, p
 def test_channels_of_fluorescence_are_refused_unless_one_is_chosen(tmp_path, picture):
     pixels = np.moveaxis(picture, -1, 0)
     write(tmp_path / "a", pixels, "cyx", colours=("0000FF", "00FF00", "FFFFFF"))
-    with pytest.raises(InputError, match="3 pictures of like size, a stack.*Choose it with --page"):
+    with pytest.raises(
+        InputError, match=r"3 pictures of like size, a stack.*Choose it with --page"
+    ):
         open_slide(tmp_path / "a")
     assert np.array_equal(read_whole(tmp_path / "a", page=2), np.dstack([picture[..., 1]] * 3))
 
@@ -178,7 +257,9 @@ def test_channels_of_fluorescence_are_refused_unless_one_is_chosen(tmp_path, pic
 def test_a_stack_is_refused_unless_a_plane_is_chosen(tmp_path, picture):
     stack = np.stack([picture // 2, picture], axis=1)  # y, z, x, c
     write(tmp_path / "a", np.transpose(stack, (3, 1, 0, 2)), "czyx")
-    with pytest.raises(InputError, match="2 pictures of like size, a stack.*Choose it with --page"):
+    with pytest.raises(
+        InputError, match=r"2 pictures of like size, a stack.*Choose it with --page"
+    ):
         open_slide(tmp_path / "a")
     assert np.array_equal(read_whole(tmp_path / "a", page=2), picture)
     with pytest.raises(InputError, match="no page 3; expected one of 1, 2"):
@@ -284,7 +365,7 @@ def test_the_slide_of_bioformats2raw_is_told_from_its_label(tmp_path, picture, v
 
 def test_two_slides_of_like_size_are_refused(tmp_path, picture):
     write_series(tmp_path / "a.zarr", [picture, picture])
-    with pytest.raises(InputError, match="2 pictures of like size.*1: 140 x 90 px, 2: 140"):
+    with pytest.raises(InputError, match=r"2 pictures of like size.*1: 140 x 90 px, 2: 140"):
         open_slide(tmp_path / "a.zarr")
 
 
