@@ -22,7 +22,7 @@ from steatosis_d2.evaluation.image_pairs import pair_images, split_by_category
 from steatosis_d2.inference import pipeline
 from steatosis_d2.inference.label_outputs import LabelOutputs, Labels, collect_labels
 from steatosis_d2.inference.models import ClassicalChoice, LoadedModel, choose_model
-from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting
+from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting, check_formats
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
     OVERLAP_PX,
@@ -100,6 +100,7 @@ def segment(
     by_piece=False,
     case_pattern=None,
     grade_calibration=None,
+    formats=(),
     workers=1,
     scheduler=None,
     batch_size=None,
@@ -133,6 +134,8 @@ def segment(
         case_pattern (str or None): regular expression that finds, in an input's name, whose slide
             it is; its first group, or all of it. Then ``cases.csv`` has a row a case.
         grade_calibration (str, Path or None): file with limits of fat area for grades.
+        formats (list[str]): what to write beside the usual files: ``dicom``, annotations of DICOM
+            slides.
         workers (int): processes on this machine.
         scheduler (str or None): address of a Dask scheduler, in place of workers.
         batch_size (int or None): tiles that go through the network together; None is what is
@@ -168,6 +171,7 @@ def segment(
         calibration=grade_calibration and read_grade_calibration(grade_calibration),
         size_bins_um2=_check_ascending(size_bins_um2),
         by_piece=by_piece,
+        formats=check_formats(formats),
     )
     make_model = choose_model(
         model,

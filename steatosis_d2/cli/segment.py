@@ -18,6 +18,7 @@ from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference import pipeline
 from steatosis_d2.inference.models import CLUMP_SPLIT, choose_model
+from steatosis_d2.inference.outputs import FORMATS
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
     OVERLAP_PX,
@@ -170,6 +171,13 @@ def add_output_options(group):
         metavar="FILE",
         help="grade by limits of fat area, from 'steatosis-d2 grades fit' or of your own",
     )
+    group.add_argument(
+        "--format",
+        action="append",
+        choices=FORMATS,
+        help="write another file of each input, too; repeatable. 'dicom': annotations, where the "
+        "input is a DICOM slide",
+    )
 
 
 def add_speed_options(group):
@@ -221,6 +229,7 @@ def segment(arguments):
         by_piece=arguments.by_piece,
         case_pattern=arguments.case_pattern,
         grade_calibration=arguments.grade_calibration,
+        formats=arguments.format or (),
         workers=arguments.workers,
         scheduler=arguments.scheduler,
         tile_px=arguments.tile_px,

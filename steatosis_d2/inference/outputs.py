@@ -13,11 +13,17 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from steatosis_d2.data.coco import category_records, write_coco
+from steatosis_d2.errors import InputError
 from steatosis_d2.files import replace_when_done, write_json
 from steatosis_d2.inference.annotations import (
     describe_slide,
     open_annotations,
     read_annotations,
+)
+from steatosis_d2.inference.dicom_annotations import (
+    check_is_dicom,
+    require_dicom,
+    write_dicom_annotations,
 )
 from steatosis_d2.instances.geojson import detection_feature, open_feature_collection
 from steatosis_d2.instances.instance import Instance
@@ -50,6 +56,9 @@ logger = logging.getLogger(__name__)
 # A picture of 4096 px fills four screens; all viewers open it.
 OVERLAY_PX = 4096
 RESULT = "result.json"
+DICOM = "dicom"
+# What can be written beside the files that are always written.
+FORMATS = (DICOM,)
 _ROW_GROUP = 100_000
 # A third of the time of Pillow's default for files a few percent larger.
 _PNG_LEVEL = 3
@@ -68,6 +77,7 @@ class Reporting:
         calibration (GradeCalibration or None): to give a grade.
         size_bins_um2 (tuple[float]): ascending; limits of area between bins of droplets.
         by_piece (bool): each piece of tissue has a row of its own, too.
+        formats (tuple[str]): of ``FORMATS``, from :func:`check_formats`.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -75,6 +85,7 @@ class Reporting:
     calibration: GradeCalibration | None = None
     size_bins_um2: tuple[float, ...] = ()
     by_piece: bool = False
+    formats: tuple[str, ...] = ()
 
     def describe(self):
         """The settings (dict), as JSON values."""
@@ -84,7 +95,7 @@ class Reporting:
             "grade_calibration": self.calibration and dataclasses.asdict(self.calibration),
             "size_bins_um2": list(self.size_bins_um2),
             "by_piece": self.by_piece,
-        }
+        } | ({"formats": list(self.formats)} if self.formats else {})
 
     def check(self, slide):
         """
@@ -94,9 +105,33 @@ class Reporting:
             slide (Slide): open.
 
         Raises:
-            InputError: a rule is in um, and the pixel size is not known.
+            InputError: a rule is in um, and the pixel size is not known; or a format is not for
+                such a slide.
         """
         check_units(self.rules, mpp=slide.mpp, path=slide.path)
+        if DICOM in self.formats:
+            check_is_dicom(slide)
+
+
+def check_formats(formats):
+    """
+    Refuse formats that cannot be written.
+
+    Args:
+        formats (iterable[str]): their names.
+
+    Returns:
+        tuple[str]: each once.
+
+    Raises:
+        InputError: one is not known, or a package for it is missing.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(f"format '{name}' is not known; expected {', '.join(FORMATS)}.")
+    if DICOM in formats:
+        require_dicom()
+    return tuple(dict.fromkeys(formats))
 
 
 class NoFiles:
@@ -210,9 +245,10 @@ def _summarise(segmented, reporting, table, tissue, region=None):
 
 def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting()):
     """
-    Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide.
+    Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide, and
+    the formats that are asked for.
 
-    The instances are read three times and never held as a whole; their table is.
+    The instances are read a few times and never held as a whole; their table is.
 
     Args:
         segmented (SegmentedSlide): slide, tissue, instances, and what to call them.
@@ -239,6 +275,9 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     shown = _write_instances(
         segmented, table, folder, result_folder, canvases=(picture_rgb, overview_rgb), wanted=wanted
     )
+    if DICOM in reporting.formats:
+        path = folder / f"{segmented.name}_annotations.dcm"
+        write_dicom_annotations(path, segmented, table)
     for part, _ in measured.parts:
         for canvas in (picture_rgb, overview_rgb):
             pictures.write_name(canvas, part, slide)
