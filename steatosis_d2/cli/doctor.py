@@ -26,6 +26,8 @@ REQUIRED = {
 OPTIONAL = {
     "fastapi": ("the screening page", "pip install 'steatosis-d2[screening]'"),
     "distributed": ("--scheduler", "pip install 'steatosis-d2[dask]'"),
+    "highdicom": ("--format dicom", "pip install 'steatosis-d2[dicom]'"),
+    "zarr": ("slides in OME-Zarr", "pip install 'steatosis-d2[zarr]'"),
 }
 
 
