@@ -18,7 +18,7 @@ from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference import pipeline
 from steatosis_d2.inference.models import CLUMP_SPLIT, choose_model
-from steatosis_d2.inference.outputs import FORMATS
+from steatosis_d2.inference.outputs import FORMATS, Reporting, check_formats
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
     OVERLAP_PX,
@@ -30,7 +30,7 @@ from steatosis_d2.inference.plan import (
 )
 from steatosis_d2.inference.tiles import MIN_OVERLAP_PX
 from steatosis_d2.labeling.pixel_size import open_with_pixel_size
-from steatosis_d2.measurement.filters import check_units, parse_rules
+from steatosis_d2.measurement.filters import parse_rules
 from steatosis_d2.measurement.summary import LARGE_DIAMETER_UM
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
@@ -245,7 +245,10 @@ def estimate(arguments):
     files, faults = list_inputs(arguments.inputs, suffixes=SLIDE_SUFFIXES)
     if not files:
         return faults
-    rules = parse_rules(arguments.filter or ["none"])
+    reporting = Reporting(
+        rules=tuple(parse_rules(arguments.filter or ["none"])),
+        formats=check_formats(arguments.format or ()),
+    )
     tiling = Tiling(
         mpp=arguments.mpp,
         tile_px=arguments.tile_px,
@@ -264,7 +267,7 @@ def estimate(arguments):
                 pipeline.note_fault(item, failed),
                 open_with_pixel_size(item.path, mpp=tiling.mpp, page=tiling.page) as slide,
             ):
-                check_units(rules, mpp=slide.mpp, path=slide.path)
+                reporting.check(slide)
                 plan = plan_slide(
                     slide, tiling, regions=item.regions, input_scale=facts.input_scale
                 )
