@@ -323,7 +323,8 @@ def _read_units(multiscale):
 def _check_arrays(arrays, axes):
     """Refuse what has no rows and columns."""
     for array in arrays:
-        if not {"y", "x"} <= set(axes) or len(array.shape) != len(axes) or 0 in array.shape:
+        lengths = (*array.shape, *array.chunks, *(array.shards or ()))
+        if not {"y", "x"} <= set(axes) or len(array.shape) != len(axes) or min(lengths) < 1:
             raise UnknownPixels(
                 f"has an array of shape {tuple(array.shape)} with the axes {', '.join(axes)}; "
                 "expected one length an axis, y and x among them. Export it again."
