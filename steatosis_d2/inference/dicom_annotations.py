@@ -53,14 +53,22 @@ def check_is_dicom(slide):
         slide (Slide): open.
 
     Raises:
-        InputError: it is no DICOM slide.
+        InputError: it is no DICOM slide, or its header lacks what they repeat.
     """
     if not _is_dicom(slide.path):
         raise InputError(
             f"'{slide.path}' is no DICOM slide; DICOM annotations refer to one. Leave --format "
             "dicom out for it, or convert it to DICOM."
         )
-    _find_finest(slide)
+    source = _read_source(slide)
+    try:  # without groups, to see what highdicom says of the header before hours are spent
+        uids = {"series_uid": source.SeriesInstanceUID, "instance_uid": source.SOPInstanceUID}
+        _make_annotations(source, [], **uids, category="", model={"kind": _PACKAGE})
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the header of '{slide.path}' does not allow DICOM annotations ({error}). Leave "
+            "--format dicom out for it, or mend the header."
+        ) from None
 
 
 def write_dicom_annotations(path, segmented, table):
@@ -81,41 +89,54 @@ def write_dicom_annotations(path, segmented, table):
     Raises:
         InputError: the slide's files have changed.
     """
-    from highdicom.ann import AnnotationCoordinateTypeValues, MicroscopyBulkSimpleAnnotations
-
     is_kept = table["dropped_by"] == ""
     kept = table[is_kept]
     if kept.empty:
         path.unlink(missing_ok=True)
         logger.info("'%s': nothing was found, so there are no DICOM annotations", segmented.name)
         return
-    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it notes each module that it copies
-    source = _read_source(segmented.slide)
     outlines = _trace_outer_outlines(itertools.compress(segmented.instances(), is_kept))
+    source = _read_source(segmented.slide)
     series_uid = _derive_uid(source.SeriesInstanceUID, segmented.model, segmented.parameters)
     instance_uid = _derive_uid(source.SOPInstanceUID, series_uid, _digest(outlines, kept))
+    annotations = _make_annotations(
+        source,
+        list(_group_by_category(segmented, kept, outlines, instance_uid)),
+        series_uid=series_uid,
+        instance_uid=instance_uid,
+        category=segmented.category,
+        model=segmented.model,
+    )
+    with replace_when_done(path) as temporary:
+        annotations.save_as(temporary)
+
+
+def _make_annotations(source, groups, *, series_uid, instance_uid, category, model):
+    """The content of a file (MicroscopyBulkSimpleAnnotations), with nothing that the clock says."""
+    from highdicom.ann import AnnotationCoordinateTypeValues, MicroscopyBulkSimpleAnnotations
+
+    logging.getLogger("highdicom").setLevel(logging.WARNING)  # it notes each module that it copies
     annotations = MicroscopyBulkSimpleAnnotations(
         source_images=[source],
         annotation_coordinate_type=AnnotationCoordinateTypeValues.SCOORD,
-        annotation_groups=list(_group_by_category(segmented, kept, outlines, instance_uid)),
+        annotation_groups=groups,
         series_instance_uid=series_uid,
         series_number=_FIRST_SERIES_NUMBER + int(source.get("SeriesNumber") or 0),
         sop_instance_uid=instance_uid,
         instance_number=1,
         manufacturer=_PACKAGE,
-        manufacturer_model_name=segmented.model["kind"],
+        manufacturer_model_name=model["kind"],
         software_versions=__version__,
-        device_serial_number=segmented.model.get("weights_sha256", "none"),
-        content_description=f"{segmented.category} instances",
+        device_serial_number=model.get("weights_sha256", "none"),
+        content_description=f"{category} instances",
         content_date=source.get("ContentDate") or source.StudyDate or _NO_DATE,
         content_time=source.get("ContentTime") or source.StudyTime or "000000",
         series_description=f"{_PACKAGE} {__version__}",
     )
-    # Optional, and the clock's; of the equipment, highdicom notes itself last.
+    # Optional; of the equipment, highdicom notes itself last.
     del annotations.InstanceCreationDate, annotations.InstanceCreationTime
     del annotations.ContributingEquipmentSequence[-1].ContributionDateTime
-    with replace_when_done(path) as temporary:
-        annotations.save_as(temporary)
+    return annotations
 
 
 def _is_dicom(path):
@@ -135,7 +156,10 @@ def _find_finest(slide):
     for path in sorted(slide.path.parent.iterdir()):
         if not _is_dicom(path):
             continue
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        try:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        except Exception:  # damage has many names, and this file is perhaps of another slide
+            continue
         size = header.get("TotalPixelMatrixColumns"), header.get("TotalPixelMatrixRows")
         if (
             header.get("SeriesInstanceUID") == own.SeriesInstanceUID

@@ -299,6 +299,16 @@ def test_a_series_without_its_full_resolution_is_refused(dicom_slide):
             check_is_dicom(slide)
 
 
+def test_a_header_that_annotations_cannot_repeat_is_refused_before_the_run(tmp_path, dicom_slide):
+    header = pydicom.dcmread(dicom_slide)
+    header.PatientSex = "Z"
+    header.save_as(dicom_slide)
+    (dicom_slide.parent / "other.dcm").write_bytes(dicom_slide.read_bytes()[:200])
+    with pytest.raises(InputError, match=r"header of '.*0.dcm' does not allow DICOM annotations"):
+        segment(dicom_slide, tmp_path / "out", model="clump-split", formats=["dicom"])
+    assert not (tmp_path / "out" / "0.parquet").exists()
+
+
 def test_unknown_formats_and_missing_packages_are_refused_at_once(
     tmp_path, dicom_slide, monkeypatch
 ):
