@@ -25,6 +25,7 @@ from steatosis_d2.inference.models import ClassicalChoice, LoadedModel, choose_m
 from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting, check_formats
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
+    EXCLUDE,
     OVERLAP_PX,
     TILE_PX,
     Tiling,
@@ -106,6 +107,7 @@ def segment(
     batch_size=None,
     tile_px=TILE_PX,
     overlap_px=OVERLAP_PX,
+    artefacts=EXCLUDE,
     resume=False,
     progress=False,
 ):
@@ -141,6 +143,8 @@ def segment(
         batch_size (int or None): tiles that go through the network together; None is what is
             best on the device.
         tile_px, overlap_px (int): longest side of a tile, and what neighbours share, in px.
+        artefacts (str): ``exclude`` leaves tissue that is folded, out of focus or under a bubble
+            out of all figures; ``flag`` only tells how much there is. Ink is never tissue.
         resume (bool): go on with an interrupted run in ``output``.
         progress (bool): show a bar on a terminal.
 
@@ -164,7 +168,7 @@ def segment(
     if not files:
         raise InputError(join_faults(faults))
     items = with_cases(with_regions(name_inputs(files), roi), case_pattern)
-    tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, page=page)
+    tiling = Tiling(mpp=mpp, tile_px=tile_px, overlap_px=overlap_px, page=page, artefacts=artefacts)
     reporting = Reporting(
         rules=tuple(parse_rules(list(filters) or ["none"])),
         large_diameter_um=large_diameter_um,

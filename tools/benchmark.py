@@ -11,6 +11,7 @@ from benchmarks import (
     accuracy,
     coverage,
     evaluation,
+    focus,
     labels,
     masks,
     network,
@@ -37,6 +38,8 @@ examples:
     python tools/benchmark.py --only vessels
   How often the intervals of a slide's figures hold the truth:
     python tools/benchmark.py --only coverage
+  How much fat is lost out of focus, and whether that is seen:
+    python tools/benchmark.py --only focus
   How soon the screening page shows a slide of yours, or drawn ones of two sizes:
     python tools/benchmark.py --only page --tile SLIDE.svs
     python tools/benchmark.py --only page
@@ -55,11 +58,12 @@ GROUPS = {
     "accuracy": accuracy.MEASURES,
     "vessels": vessels.MEASURES,
     "coverage": coverage.MEASURES,
+    "focus": focus.MEASURES,
     "page": page.MEASURES,
 }
-# Two take long, the third needs data and weights, two are no matter of speed, the last needs a
+# Two take long, the third needs data and weights, three are no matter of speed, the last needs a
 # browser.
-ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy", "vessels", "coverage", "page")
+ONLY_IF_ASKED_FOR = ("scaling", "simulation", "accuracy", "vessels", "coverage", "focus", "page")
 
 
 def parse_arguments():

@@ -21,6 +21,8 @@ from steatosis_d2.inference.models import CLUMP_SPLIT, choose_model
 from steatosis_d2.inference.outputs import FORMATS, Reporting, check_formats
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
+    EXCLUDE,
+    FLAG,
     OVERLAP_PX,
     TILE_PX,
     Tiling,
@@ -87,6 +89,13 @@ def build_parser(prog):
         metavar="FILE",
         help="look only at regions drawn in QuPath (GeoJSON); for several inputs a folder with "
         "NAME.geojson for each. What is classified as Ignore* is taken away",
+    )
+    parser.add_argument(
+        "--artefacts",
+        choices=(EXCLUDE, FLAG),
+        default=EXCLUDE,
+        help="tissue that is folded, out of focus or under a bubble: leave it out of all figures "
+        "(default), or only tell how much there is. Ink is left out in any case",
     )
     parser.add_argument(
         "--resume",
@@ -222,6 +231,7 @@ def segment(arguments):
         **model_settings(arguments),
         mpp=arguments.mpp,
         page=arguments.page,
+        artefacts=arguments.artefacts,
         roi=arguments.roi,
         filters=arguments.filter or (),
         large_diameter_um=arguments.large_diameter_um,
@@ -254,6 +264,7 @@ def estimate(arguments):
         tile_px=arguments.tile_px,
         overlap_px=arguments.overlap_px,
         page=arguments.page,
+        artefacts=arguments.artefacts,
     )
     make_model = choose_model(**model_settings(arguments))
     tiles_of: dict[str, int] = {}

@@ -62,6 +62,8 @@ FORMATS = (DICOM,)
 _ROW_GROUP = 100_000
 # A third of the time of Pillow's default for files a few percent larger.
 _PNG_LEVEL = 3
+# Artefacts on less of the tissue are in the report only.
+_NOTABLE_PERCENT = 10.0
 # Not among QuPath's measurements: it has them itself, or they are not numbers.
 _NOT_MEASURED = ("category", "left_px", "top_px", "width_px", "height_px", "dropped_by")
 
@@ -167,6 +169,8 @@ class OutputFolder:
         )
         plural = summary.TERMS[segmented.category].plural
         logger.info("'%s': %d %s", segmented.file_name, row[plural], plural)
+        for kind, text, _ in html.list_artefacts(segmented.tissue, from_percent=_NOTABLE_PERCENT):
+            logger.warning("'%s': %s: %s", segmented.file_name, kind, text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,6 +234,7 @@ def _summarise(segmented, reporting, table, tissue, region=None):
         mpp=slide.mpp,
         mpp_source=slide.mpp_source,
         tissue_area_px=tissue.area_px,
+        artefact_percents=tissue.artefact_percents(),
         large_diameter_um=reporting.large_diameter_um,
         calibration=reporting.calibration,
         size_bins_um2=reporting.size_bins_um2,
@@ -278,9 +283,10 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     if DICOM in reporting.formats:
         path = folder / f"{segmented.name}_annotations.dcm"
         write_dicom_annotations(path, segmented, table)
-    for part, _ in measured.parts:
-        for canvas in (picture_rgb, overview_rgb):
-            pictures.write_name(canvas, part, slide)
+    for canvas in (picture_rgb, overview_rgb):
+        pictures.outline_artefacts(canvas, segmented.tissue)
+        for part, _ in measured.parts:
+            pictures.write_name(canvas, part.name, part.place_xy, slide)
     with replace_when_done(folder / f"{segmented.name}_overlay.png") as temporary:
         Image.fromarray(picture_rgb).save(temporary, compress_level=_PNG_LEVEL)
     section = html.render_section(

@@ -15,6 +15,7 @@ from steatosis_d2.slides.pyramid import Slide
 from steatosis_d2.slides.regions import find_regions
 from steatosis_d2.slides.tissue import TissueMask, find_tissue
 
+EXCLUDE, FLAG = "exclude", "flag"
 TILE_PX = 1024
 # A droplet of 60 um, which few exceed, is 120 px wide at 20x; at 40x one of 32 um is 128 px.
 OVERLAP_PX = 128
@@ -110,7 +111,7 @@ def with_cases(items, pattern):
 @dataclass(frozen=True)
 class Tiling:
     """
-    How slides are cut into tiles.
+    How slides are read and cut into tiles.
 
     Attributes:
         mpp (float, "estimate" or None): um/px that wins over what the slides state; or that it
@@ -118,12 +119,22 @@ class Tiling:
         tile_px (int): longest side of a tile, in px of level 0.
         overlap_px (int): least that neighbouring tiles share.
         page (int or None): which page of a TIFF of several pictures, from 1.
+        artefacts (str): ``exclude`` leaves what cannot be measured out of the tissue, ``flag``
+            only tells how much there is; see :mod:`steatosis_d2.slides.artefacts`.
+
+    Raises:
+        InputError: on any other word.
     """
 
     mpp: float | str | None = None
     tile_px: int = TILE_PX
     overlap_px: int = OVERLAP_PX
     page: int | None = None
+    artefacts: str = EXCLUDE
+
+    def __post_init__(self):
+        if self.artefacts not in (EXCLUDE, FLAG):
+            raise InputError(f"artefacts are '{self.artefacts}'; expected '{EXCLUDE}' or '{FLAG}'.")
 
     def describe(self):
         """The settings (dict), as JSON values."""
@@ -132,6 +143,7 @@ class Tiling:
             "tile_px": self.tile_px,
             "overlap_px": self.overlap_px,
             "page": self.page,
+            "artefacts": self.artefacts,
         }
 
 
@@ -175,13 +187,14 @@ class SlidePlan:
             instance (Instance): in px of level 0.
 
         Returns:
-            bool: it touches tissue, and the middle of its box lies in the regions: one on their
-            border is counted or not by a rule that favours neither.
+            bool: it touches tissue, and the middle of its box lies in the regions and on no
+            artefact that is left out: one on their border is counted or not by a rule that favours
+            neither.
         """
         box = instance.left, instance.top, instance.right, instance.bottom
-        if not self.tissue.overlaps(*box):
-            return False
         x, y = (instance.left + instance.right) / 2, (instance.top + instance.bottom) / 2
+        if not self.tissue.overlaps(*box) or self.tissue.leaves_out(x, y):
+            return False
         return self.regions is None or bool(shapely.contains_xy(self.regions, x, y))
 
 
@@ -203,7 +216,7 @@ def plan_slide(slide, tiling, *, regions=None, input_scale=None):
         InputError: the file is damaged, the regions miss the slide, or it would have to be
             enlarged beyond all measure.
     """
-    tissue = find_tissue(slide)
+    tissue = find_tissue(slide, leave_out_artefacts=tiling.artefacts == EXCLUDE)
     if regions is not None:
         tissue = tissue.restrict_to(regions)
     scale = 1.0 if input_scale is None else input_scale(slide.mpp)

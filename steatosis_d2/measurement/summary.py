@@ -12,6 +12,7 @@ from steatosis_d2.data.coco import DROPLET, NUCLEUS
 from steatosis_d2.files import replace_when_done
 from steatosis_d2.measurement.filters import select_category, select_kept
 from steatosis_d2.measurement.morphology import measure_instances, measure_nearest
+from steatosis_d2.slides.artefacts import ARTEFACTS
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ def summarise(
     case=None,
     size_bins_um2=(),
     intervals=None,
+    artefact_percents=None,
 ):
     """
     Summarise one input, or a part of it. What a filter dropped is counted, and left out of
@@ -75,6 +77,7 @@ def summarise(
         size_bins_um2 (tuple[float]): ascending; limits of area between bins of droplets.
         intervals (dict or None): column -> (low, high), from
             :func:`~.uncertainty.estimate_intervals`.
+        artefact_percents (dict or None): kind of artefact -> share of tissue and artefacts.
 
     Returns:
         dict: the same keys for every input; None where something is not defined, such as what is
@@ -108,6 +111,7 @@ def summarise(
         "mpp_source": mpp_source,
         "tissue_area_mm2": _times(tissue_area_px, mm2),
         "tissue_area_px": tissue_area_px,
+        **{artefact_column(kind): (artefact_percents or {}).get(kind) for kind in ARTEFACTS},
         f"{terms.area}_area_mm2": _times(covered_px, mm2),
         f"{terms.area}_area_px": covered_px,
         f"{terms.area}_area_percent": percent,
@@ -202,6 +206,11 @@ def _summarise_lengths(kept, mpp):
     }
     in_um = {f"{name}_um": _times(value, mpp) for name, value in figures.items()}
     return in_um | {f"{name}_px": value for name, value in figures.items()}
+
+
+def artefact_column(kind):
+    """Name of the column (str) with the share of a kind of artefact."""
+    return f"{kind.replace(' ', '_')}_percent"
 
 
 def _ends(column, intervals):

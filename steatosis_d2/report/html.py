@@ -56,7 +56,7 @@ def render_section(
     return TEMPLATES.get_template("section.html").render(
         terms=terms,
         width_px=round(pictures.OVERVIEW_PX * slide.width / max(slide.width, slide.height)),
-        key_figures=_list_key_figures(summary, terms),
+        key_figures=_list_key_figures(summary, terms) + list_artefacts(segmented.tissue),
         parts=_lay_out_parts(parts, terms, segmented.category),
         interval_note=_explain_intervals(summary, terms, segmented.model),
         overview={
@@ -64,7 +64,8 @@ def render_section(
             "alt": f"Overview with {len(kept)} outlined {terms.plural}",
             "caption": _explain_outlines(
                 table, kept, overview_rgb.shape[1] / slide.width, terms, has_others=has_others
-            ),
+            )
+            + pictures.explain_artefacts(segmented.tissue),
         },
         heat=_draw_heat(plain_rgb, segmented, kept, terms) if len(kept) else None,
         scale_bar=_choose_scale_bar(slide),
@@ -174,6 +175,29 @@ def format_length(length_px, mpp):
     if length_um >= 1000:
         return f"{format_number(length_um / 1000)} mm"
     return f"{format_number(length_um)} µm"
+
+
+def list_artefacts(tissue, *, from_percent=0.1):
+    """
+    What is wrong with the tissue, and whether it was measured all the same.
+
+    Args:
+        tissue (TissueMask): of a slide.
+        from_percent (float): smaller shares are passed over.
+
+    Returns:
+        list[tuple[str, str, str]]: kind of artefact, its share in words, and no interval.
+    """
+    return [
+        (
+            kind,
+            f"{format_number(percent)}% of tissue, "
+            + ("measured" if tissue.measures(kind) else "left out"),
+            "",
+        )
+        for kind, percent in tissue.artefact_percents().items()
+        if percent is not None and percent >= from_percent
+    ]
 
 
 def _explain_outlines(table, kept, scale, terms, *, has_others):

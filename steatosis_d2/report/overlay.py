@@ -12,6 +12,7 @@ PREDICTED_RGB = (0, 140, 60)
 TRUE_RGB = (255, 200, 0)
 DROPPED_RGB = (230, 80, 0)
 OTHER_RGB = (0, 90, 200)
+ARTEFACT_RGB = (130, 40, 200)
 IGNORED_RGB = (110, 110, 110)
 # Grey levels; fewer are not spread to the full, which would show the noise of an empty field.
 _SMALLEST_RANGE = 16

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from steatosis_d2.report.overlay import PREDICTED_RGB, draw_outline, show_dark_field
+from steatosis_d2.report.overlay import ARTEFACT_RGB, PREDICTED_RGB, draw_outline, show_dark_field
 
 OVERVIEW_PX = 640
 # Smaller outlines only darken the overview.
@@ -116,21 +116,44 @@ def draw_gallery_picture(slide, instance):
     return picture_rgb
 
 
-def write_name(picture_rgb, part, slide):
+def outline_artefacts(picture_rgb, tissue):
+    """
+    Outline what cannot be measured, in place.
+
+    Args:
+        picture_rgb (ndarray): uint8, shape (h, w, 3), of the whole slide.
+        tissue (TissueMask): of the slide.
+    """
+    scale = picture_rgb.shape[1] / tissue.width * tissue.cell_px
+    thickness_px = max(1, round(max(picture_rgb.shape) / 600))
+    for cells in tissue.artefacts.values():
+        draw_outline(
+            picture_rgb, cells, 0, 0, color_rgb=ARTEFACT_RGB, thickness_px=thickness_px, scale=scale
+        )
+
+
+def explain_artefacts(tissue):
+    """A caption (str) of what :func:`outline_artefacts` drew; empty where it drew nothing."""
+    kinds = [kind for kind, cells in tissue.artefacts.items() if cells.any()]
+    return f" In violet: {', '.join(kinds)}." if kinds else ""
+
+
+def write_name(picture_rgb, name, place_xy, slide):
     """
     Write the name of a part where it lies, in place.
 
     Args:
         picture_rgb (ndarray): uint8, shape (h, w, 3), of the whole slide.
-        part (SlidePart): from :mod:`steatosis_d2.slides.parts`.
+        name (str): of the part.
+        place_xy (tuple[float, float]): its middle, in px of level 0.
         slide (Slide): for its size.
     """
     height, width = picture_rgb.shape[:2]
-    text = part.name.encode("ascii", "replace").decode()  # all that OpenCV can write
+    text = name.encode("ascii", "replace").decode()  # all that OpenCV can write
     font, size = cv2.FONT_HERSHEY_SIMPLEX, max(height, width) / 1200
     thickness = max(1, round(2 * size))
     (text_width, text_height), _ = cv2.getTextSize(text, font, size, thickness)
-    x, y = (place * width / slide.width for place in part.place_xy)
+    x, y = (place * width / slide.width for place in place_xy)
     corner = (
         int(np.clip(x - text_width / 2, 0, max(0, width - text_width))),
         int(np.clip(y + text_height / 2, text_height, height - 1)),

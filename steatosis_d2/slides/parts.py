@@ -1,6 +1,5 @@
 """Parts of a slide that get a row of their own: named regions, and pieces of tissue."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ import numpy as np
 import shapely
 from scipy import ndimage
 
+from steatosis_d2.slides.artefacts import INK
 from steatosis_d2.slides.tissue import UM_PER_PX_OF_UNKNOWN, TissueMask
 
 # Tissue on both sides of a crack of this width is one piece.
@@ -71,9 +71,11 @@ def split_by_piece(tissue, *, mpp):
     cell_um = tissue.cell_px * (mpp or UM_PER_PX_OF_UNKNOWN)
     reach = max(1, round(GAP_UM / 2 / cell_um))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
-    joined = cv2.dilate(tissue.mask.astype(np.uint8), disk)
+    # A core is one piece, though its middle may be out of focus; a pen's line may join two.
+    whole = tissue.stained & ~tissue.artefacts.get(INK, np.False_)
+    joined = cv2.dilate(whole.astype(np.uint8), disk)
     _, pieces = cv2.connectedComponents(joined)
-    pieces = np.where(tissue.mask, pieces, 0)
+    pieces = np.where(whole, pieces, 0)
     areas = np.bincount(pieces.ravel())[1:]
     numbers = 1 + np.flatnonzero(areas >= SMALLEST_SHARE * areas.sum())
     if not len(numbers):
@@ -89,7 +91,7 @@ def split_by_piece(tissue, *, mpp):
     return [
         SlidePart(
             f"piece {place}",
-            dataclasses.replace(tissue, mask=pieces == number),
+            tissue.keep(owners == number),
             _is_owned(owners, number, tissue.cell_px),
             tuple((middles[index][::-1] + 0.5) * tissue.cell_px),
         )

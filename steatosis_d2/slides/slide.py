@@ -52,6 +52,8 @@ SLIDE_SUFFIXES = (
 _WHOLE_IMAGE_PX = 2**26
 _LARGEST_SEGMENT_PX = 2**27
 _CACHE_BYTES = 2**27
+# 512 MB as OpenSlide decodes it. No scanner writes tiles of more than 4096 x 4096 px.
+_MAX_TILE_PX = 2**27
 # Of a large picture of 16 bits, so many pieces tell how many bits it uses.
 _SAMPLED_SEGMENTS = 24
 _DTYPES = (np.dtype(bool), np.dtype(np.uint8), np.dtype(np.uint16))
@@ -227,6 +229,7 @@ class _ScannerSlide(_FileSlide):
         with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
             self._slide = openslide.OpenSlide(path)
         properties = self._slide.properties
+        self._refuse_huge_tiles(path)
         self._background_rgb = _parse_rgb(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR))
         # MRXS and SCN declare a canvas of which the scanner saw a part; QuPath shows that part.
         full_width, full_height = self._slide.dimensions
@@ -249,6 +252,27 @@ class _ScannerSlide(_FileSlide):
         ]
         super().__init__(path, sizes=sizes, stated_mpp_xy=tuple(stated))
 
+    def _refuse_huge_tiles(self, path):
+        """OpenSlide ends the process where it gets no memory for a tile."""
+        for width, height in [*self._list_tile_sizes(), *_list_tiff_tile_sizes(path)]:
+            if width * height > _MAX_TILE_PX:
+                raise InputError(
+                    f"slide '{path}' states tiles of {width} x {height} px; expected "
+                    f"{_MAX_TILE_PX / 1e6:.0f} megapixels at most. Its header is damaged. Export "
+                    "or copy it again."
+                )
+
+    def _list_tile_sizes(self):
+        """Width and height of a level's tiles, where OpenSlide tells it."""
+        properties = self._slide.properties
+        for level in range(self._slide.level_count):
+            width, height = (
+                properties.get(f"openslide.level[{level}].tile-{side}")
+                for side in ("width", "height")
+            )
+            if width and height:
+                yield int(width), int(height)
+
     def close(self):
         self._slide.close()
 
@@ -263,6 +287,16 @@ class _ScannerSlide(_FileSlide):
         except openslide.OpenSlideError as error:
             raise _damaged(self.path, error, level, left, top, width, height) from None
         return _fill_transparent(rgba, self._background_rgb)
+
+
+def _list_tiff_tile_sizes(path):
+    """Width and height of a TIFF's tiles, which OpenSlide does not tell of every scanner."""
+    try:
+        with tifffile.TiffFile(path) as tiff:
+            pages: list = list(tiff.pages)  # or frames, of which the type knows no tiles
+            return [(page.tilewidth, page.tilelength) for page in pages]
+    except Exception:  # no TIFF, or one that only OpenSlide understands
+        return []
 
 
 class _PieceSlide(_FileSlide):

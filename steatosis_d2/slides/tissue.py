@@ -8,7 +8,8 @@ small vessel or a tear, and counts as tissue. So do the nooks of the tissue's ou
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -17,6 +18,16 @@ from skimage import morphology
 
 from steatosis_d2.data.microscopy import is_dark_field
 from steatosis_d2.errors import InputError
+from steatosis_d2.slides.artefacts import (
+    BUBBLES,
+    FOLDS,
+    INK,
+    OUT_OF_FOCUS,
+    find_blur,
+    find_bubbles,
+    find_folds,
+    find_ink,
+)
 
 # The widest droplets outlined by an expert on 345 tiles are 65 um wide; central veins are up to
 # 150 um. The lumina of larger vessels are no tissue.
@@ -24,7 +35,7 @@ LUMEN_UM = 150.0
 CELL_UM = 4.0
 MAX_CELLS = 2048
 SMALLEST_PIECE_UM = 40.0
-INK_UM = 40.0
+MARK_UM = 40.0
 # The mean optical density of 12 um cells of expert-annotated tiles has two peaks, glass at 0.02
 # and tissue at 0.3, and few cells between 0.06 and 0.12.
 GLASS_OD = 0.08
@@ -43,21 +54,54 @@ class TissueMask:
             beyond the slide.
         width (int): of the slide, in px of level 0.
         height (int): of the slide, in px of level 0.
+        artefacts (dict): name of a kind, from :mod:`~.artefacts` -> its cells (ndarray, as the
+            mask); a cell is of one kind at most. They are in the mask, too, unless left out.
     """
 
     mask: np.ndarray
     cell_px: int
     width: int
     height: int
+    artefacts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def area_px(self):
         """Area of the tissue, in px of level 0."""
-        rows = np.minimum(self.cell_px, self.height - self.cell_px * np.arange(self.mask.shape[0]))
-        columns = np.minimum(
-            self.cell_px, self.width - self.cell_px * np.arange(self.mask.shape[1])
-        )
-        return int(rows @ self.mask.astype(np.int64) @ columns)
+        return self._measure(self.mask)
+
+    @property
+    def stained(self):
+        """Tissue and artefacts (ndarray), as the mask."""
+        return np.any([self.mask, *self.artefacts.values()], axis=0)
+
+    def artefact_percents(self):
+        """Kind of artefact -> its share of tissue and artefacts in percent; None without any."""
+        stained_px = self._measure(self.stained)
+        return {
+            kind: 100 * self._measure(cells) / stained_px if stained_px else None
+            for kind, cells in self.artefacts.items()
+        }
+
+    def measures(self, kind):
+        """Whether tissue with a kind of artefact counts all the same."""
+        return bool((self.mask & self.artefacts[kind]).any())
+
+    def _measure(self, cells):
+        rows = np.minimum(self.cell_px, self.height - self.cell_px * np.arange(cells.shape[0]))
+        columns = np.minimum(self.cell_px, self.width - self.cell_px * np.arange(cells.shape[1]))
+        return int(rows @ cells.astype(np.int64) @ columns)
+
+    def leaves_out(self, x, y):
+        """Whether an artefact that is not measured lies at a point, in px of level 0."""
+        row = min(max(int(y) // self.cell_px, 0), self.mask.shape[0] - 1)
+        column = min(max(int(x) // self.cell_px, 0), self.mask.shape[1] - 1)
+        is_artefact = any(cells[row, column] for cells in self.artefacts.values())
+        return is_artefact and not self.mask[row, column]
+
+    def keep(self, cells):
+        """The tissue (TissueMask) and its artefacts within some cells (ndarray, as the mask)."""
+        artefacts = {kind: found & cells for kind, found in self.artefacts.items()}
+        return dataclasses.replace(self, mask=self.mask & cells, artefacts=artefacts)
 
     def overlaps(self, left, top, right, bottom):
         """
@@ -123,21 +167,23 @@ class TissueMask:
     def within(self, geometry):
         """The tissue (TissueMask) in a geometry, which may miss the slide; by cells' centres."""
         shapely.prepare(geometry)
-        rows, columns = np.nonzero(self.mask)
+        rows, columns = np.nonzero(self.stained)
         inside = shapely.contains_xy(
             geometry, (columns + 0.5) * self.cell_px, (rows + 0.5) * self.cell_px
         )
-        restricted = np.zeros_like(self.mask)
-        restricted[rows[inside], columns[inside]] = True
-        return dataclasses.replace(self, mask=restricted)
+        within = np.zeros_like(self.mask)
+        within[rows[inside], columns[inside]] = True
+        return self.keep(within)
 
 
-def find_tissue(slide):
+def find_tissue(slide, *, leave_out_artefacts=True):
     """
-    Tissue of a slide, without glass, pen marks and folds.
+    Tissue of a slide, without glass.
 
     Args:
         slide (Slide): of any size, a tile too.
+        leave_out_artefacts (bool): folds, bubbles and what is out of focus are no tissue. Ink is
+            none in any case: what lies under it cannot be seen.
 
     Returns:
         TissueMask: cells of about 4 um, or of 1/2048 of the longer side if that is more. All of
@@ -146,8 +192,19 @@ def find_tissue(slide):
     um_per_px = slide.mpp or UM_PER_PX_OF_UNKNOWN
     longer_side = max(slide.width, slide.height)
     cell_px = max(1, round(CELL_UM / um_per_px), math.ceil(longer_side / MAX_CELLS))
-    mask = _classify(_read_cells(slide, cell_px), cell_um=cell_px * um_per_px)
-    return TissueMask(mask=mask, cell_px=cell_px, width=slide.width, height=slide.height)
+    cells_rgb = _read_cells(slide, cell_px)
+    if is_dark_field(cells_rgb):  # has neither glass nor ink
+        return TissueMask(np.ones(cells_rgb.shape[:2], bool), cell_px, slide.width, slide.height)
+    density = _optical_density(cells_rgb)
+    stained = density.max(axis=-1) > GLASS_OD
+    tissue, artefacts = _classify(density, stained, cell_um=cell_px * um_per_px)
+    blurred = find_blur(slide, tissue & stained, cell_px=cell_px, um_per_px=um_per_px)
+    artefacts[OUT_OF_FOCUS] = blurred & tissue
+    if leave_out_artefacts:
+        tissue &= ~artefacts[OUT_OF_FOCUS]
+    else:
+        tissue |= artefacts[FOLDS] | artefacts[BUBBLES]
+    return TissueMask(tissue, cell_px, slide.width, slide.height, artefacts)
 
 
 def _read_cells(slide, cell_px):
@@ -168,17 +225,25 @@ def _whole_and_rest(length, cell_px):
     return [part for part in ((0, whole), (whole, length - whole)) if part[1]]
 
 
-def _classify(cells_rgb, *, cell_um):
-    """Tissue or not, for each cell; a dark field has neither glass nor ink: all of it counts."""
-    if is_dark_field(cells_rgb):
-        return np.ones(cells_rgb.shape[:2], bool)
-    density = _optical_density(cells_rgb)
-    stained = density.max(axis=-1) > GLASS_OD
-    unwanted = _find_ink(density) | _find_folds(density, stained)
-    unwanted = _open(unwanted, radius=INK_UM / 2 / cell_um)
-    unwanted = morphology.dilation(unwanted, morphology.disk(2))  # the frayed, blurred border
-    glass = _open(~stained | unwanted, radius=LUMEN_UM / 2 / cell_um)
-    return _drop_small_pieces(~glass & ~unwanted, diameter=SMALLEST_PIECE_UM / cell_um)
+def _classify(density, stained, *, cell_um):
+    """Tissue, and kind of artefact -> its cells on tissue that are not of an earlier kind."""
+    seen = {
+        INK: find_ink(density),
+        FOLDS: find_folds(density, stained, cell_um=cell_um),
+        BUBBLES: find_bubbles(density, cell_um=cell_um),
+    }
+    lumen = {"radius": LUMEN_UM / 2 / cell_um}
+    white = _open(~stained, **lumen)
+    artefacts = {}
+    unwanted = np.zeros_like(stained)
+    for kind, cells in seen.items():
+        cells = _open(cells, radius=MARK_UM / 2 / cell_um)
+        cells = morphology.dilation(cells, morphology.disk(2))  # the frayed, blurred border
+        artefacts[kind] = cells & ~unwanted & ~white
+        unwanted |= cells
+    glass = _open(~stained | unwanted, **lumen) if unwanted.any() else white
+    tissue = _drop_small_pieces(~glass & ~unwanted, diameter=SMALLEST_PIECE_UM / cell_um)
+    return tissue, artefacts
 
 
 def _optical_density(cells_rgb):
@@ -188,29 +253,6 @@ def _optical_density(cells_rgb):
     white_rgb = np.median(glass, axis=0) if len(glass) else np.full(3, 240.0)
     density = np.log10(white_rgb.astype(np.float32) / np.maximum(cells_rgb, 1))
     return density.clip(0, out=density)
-
-
-def _find_ink(density):
-    """
-    Cells whose colour is not that of hematoxylin and eosin.
-
-    Both dyes absorb green the most (Ruifrok and Johnston, Anal Quant Cytol Histol 2001, table of
-    stain vectors), blood included. Blue and green ink absorb red more, red ink blue as much, and
-    black ink all three alike.
-    """
-    red, green, blue = np.moveaxis(density, -1, 0)
-    blue_or_green = (red > 0.2) & (red > 1.2 * green)
-    red_ink = (green > 0.4) & (blue > 0.9 * green) & (red < 0.5 * green)
-    black = (density.min(axis=-1) > 0.6) & (np.ptp(density, axis=-1) < 0.25)
-    return blue_or_green | red_ink | black
-
-
-def _find_folds(density, stained):
-    """Cells about twice as dense as the tissue usually is, in all channels: two layers."""
-    if not stained.any():
-        return stained
-    usual = np.median(density[stained], axis=0)
-    return (density > 1.8 * usual).all(axis=-1) & (density.max(axis=-1) > 0.3)
 
 
 def _open(mask, *, radius):

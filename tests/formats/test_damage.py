@@ -11,6 +11,7 @@ import warnings
 
 import imagecodecs
 import numpy as np
+import openslide
 import pytest
 import tifffile
 from PIL import Image
@@ -43,6 +44,46 @@ PICTURES = {
     "tiles.tif": lambda p: tifffile.imwrite(p, PICTURE, compression="jpeg", **TILED),
     "a.ome.tif": lambda p: tifffile.imwrite(p, PICTURE, compression="zlib", **TILED),
     "fiji.tif": lambda p: tifffile.imwrite(p, PICTURE[..., 0], imagej=True, resolution=(2, 2)),
+}
+
+
+def scanner_file(**options):
+    """A writer of a TIFF in tiles of JPEG, as a scanner's program writes it."""
+    return lambda path: tifffile.imwrite(
+        path, PICTURE, compression="jpeg", metadata=None, **(TILED | options)
+    )
+
+
+APERIO = "Aperio Image Library v11.2.1\n90x70 [0,0 90x70] (32x32) JPEG/RGB Q=70|MPP = 0.499"
+PHILIPS = (
+    '<?xml version="1.0" encoding="UTF-8"?><DataObject ObjectType="DPUfsImport">'
+    '<Attribute Name="DICOM_MANUFACTURER" Group="0x0008" Element="0x0070" PMSVR="IString">PHILIPS'
+    '</Attribute><Attribute Name="PIM_DP_SCANNED_IMAGES" Group="0x301D" Element="0x1003" '
+    'PMSVR="IDataObjectArray"><Array><DataObject ObjectType="DPScannedImage"><Attribute '
+    'Name="PIM_DP_IMAGE_TYPE" Group="0x301D" Element="0x1004" PMSVR="IString">WSI</Attribute>'
+    '<Attribute Name="PIIM_PIXEL_DATA_REPRESENTATION_SEQUENCE" Group="0x1001" Element="0x8B01" '
+    'PMSVR="IDataObjectArray"><Array><DataObject ObjectType="PixelDataRepresentation"><Attribute '
+    'Name="DICOM_PIXEL_SPACING" Group="0x0028" Element="0x0030" PMSVR="IDoubleArray">'
+    "&quot;0.00025&quot; &quot;0.00025&quot;</Attribute></DataObject></Array></Attribute>"
+    "</DataObject></Array></Attribute></DataObject>"
+)
+LEICA = (
+    '<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01"><collection name="a" uuid="x" '
+    'sizeX="60000" sizeY="60000"><barcode/><image name="i" uuid="y"><device model="m" version="1"/>'
+    '<pixels sizeX="90" sizeY="70"><dimension sizeX="90" sizeY="70" r="0" ifd="0"/></pixels>'
+    '<view sizeX="45000" sizeY="35000" offsetX="0" offsetY="0"/><scanSettings><objectiveSettings>'
+    "<objective>20</objective></objectiveSettings><illuminationSettings><numericalAperture>0.4"
+    "</numericalAperture><illuminationSource>brightfield</illuminationSource>"
+    "</illuminationSettings></scanSettings></image></collection></scn>"
+)
+HAMAMATSU = [(65420, "I", 1, 1, True), (65421, "f", 1, 20.0, True)] + [
+    (tag, "i", 1, 0, True) for tag in (65422, 65423, 65424)
+]
+SLIDES = {
+    "a.svs": ("aperio", scanner_file(description=APERIO)),
+    "a.tif": ("philips", scanner_file(description=PHILIPS, software="Philips DP v1.0")),
+    "a.scn": ("leica", scanner_file(description=LEICA, bigtiff=True)),
+    "a.ndpi": ("hamamatsu", scanner_file(tile=None, rowsperstrip=70, extratags=HAMAMATSU)),
 }
 MASKS = {
     "a.png": lambda p: Image.fromarray(LABELS).save(p),
@@ -126,6 +167,17 @@ def peak_mb():
 def test_pictures(tmp_path, name, read):
     PICTURES[name](tmp_path / name)
     check(tmp_path / name, (tmp_path / name).read_bytes(), read, seed=1)
+
+
+@pytest.mark.parametrize("name", SLIDES)
+@pytest.mark.timeout(300)
+def test_slides_of_scanners(tmp_path, name):
+    vendor, write = SLIDES[name]
+    write(tmp_path / name)
+    assert openslide.OpenSlide.detect_format(tmp_path / name) == vendor
+    with open_slide(tmp_path / name) as slide:
+        assert (slide.width, slide.height) == PICTURE.shape[1::-1]
+    check(tmp_path / name, (tmp_path / name).read_bytes(), read_slide, seed=5)
 
 
 @pytest.mark.parametrize("name", MASKS)

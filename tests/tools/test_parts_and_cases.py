@@ -3,6 +3,7 @@
 import csv
 import json
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -18,11 +19,16 @@ MPP = 0.5
 SHARES = (0.02, 0.10, 0.30)
 WIDTH_UM, LENGTH_UM = 200.0, 450.0
 PITCH_PX = round(CORE_PITCH * WIDTH_UM / MPP)
+BLURRED_PX = 450
 
 
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
-    """Three upright cores side by side on glass, and the share of each that is fat, in percent."""
+    """
+    Three upright cores side by side on glass, and the share of each that is fat, in percent.
+
+    The lower end of the first is out of focus.
+    """
     look = random_biopsy(3).liver.look
     cores, percent = [], []
     for number, share in enumerate(SHARES):
@@ -41,6 +47,8 @@ def slide(tmp_path_factory):
         cores.append(drawn.image_rgb.swapaxes(0, 1))
         percent.append(100 * (drawn.labels > 0).sum() / (WIDTH_UM * LENGTH_UM / MPP**2))
     path = tmp_path_factory.mktemp("cores") / "L07_1.png"
+    blurred_from = cores[0].shape[0] - BLURRED_PX
+    cores[0][blurred_from:] = cv2.GaussianBlur(cores[0], (0, 0), 4 / MPP)[blurred_from:]
     Image.fromarray(np.concatenate(cores, axis=1)).save(path)
     return path, percent
 
@@ -78,6 +86,17 @@ def test_each_core_has_a_row(slide, by_piece):
     assert int(whole["droplets"]) == sum(int(row["droplets"]) for row in pieces)
     assert float(whole["tissue_area_px"]) == sum(float(row["tissue_area_px"]) for row in pieces)
     assert results[0].parts[1]["fat_area_percent"] == float(pieces[1]["fat_area_percent"])
+
+
+def test_a_blurred_corner_is_named_and_left_out(by_piece):
+    folder, rows, _ = by_piece
+    whole, first, *others = (row for row in rows if row["file"] == "L07_1.png")
+    assert float(first["out_of_focus_percent"]) == pytest.approx(25, abs=10)
+    assert all(float(row["out_of_focus_percent"]) == 0 for row in others)
+    assert 0 < float(whole["out_of_focus_percent"]) < float(first["out_of_focus_percent"])
+    page = (folder / "report.html").read_text()
+    assert "out of focus" in page
+    assert "% of tissue, left out" in page
 
 
 def test_so_little_tissue_has_no_interval(by_piece):
