@@ -21,6 +21,8 @@ OME_ZARR_SUFFIXES = frozenset({".zarr", ".ozx", ".zarr.zip"})
 # One of them lies in each folder of a Zarr: of version 3 the first, of version 2 the others.
 _METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 _ZIP_MAGIC = b"PK\3\4"
+# Of a stack of stacks; more are an accident.
+_MOST_PICTURES = 100_000
 _AXES_BEFORE_0_3 = ("t", "c", "z", "y", "x")
 _RED_GREEN_BLUE = [0xFF0000, 0x00FF00, 0x0000FF]
 # Chunks that are smaller are read several at once: each call of zarr's takes about a millisecond.
@@ -289,6 +291,12 @@ def _split_image(group, path, *, first_number):
     has_colours = sizes.get("c") == 3 and _is_red_green_blue(attributes.get("omero") or {})
     inner = ("y", "x", "c") if has_colours else ("y", "x")
     outer = [axis for axis in axes if axis not in inner]
+    n_pictures = math.prod(sizes[axis] for axis in outer)
+    if n_pictures > _MOST_PICTURES:
+        raise UnknownPixels(
+            f"states {n_pictures} pictures; expected one. Export it, or copy the file again if it "
+            "is damaged."
+        )
     levels = tuple(_take_reduced(arrays, axes))
     stated_mpp_xy = _read_mpp_xy(multiscale, units, path)
     return [

@@ -7,6 +7,8 @@ import logging
 
 import cv2
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 
 from steatosis_d2 import __version__
 from steatosis_d2.data.coco import DROPLET
@@ -71,7 +73,7 @@ def check_is_dicom(slide):
         ) from None
 
 
-def write_dicom_annotations(path, segmented, table):
+def write_dicom_annotations(path, segmented, table_path):
     """
     Write a slide's instances as DICOM annotations: a group a category, an outline an instance.
 
@@ -84,11 +86,12 @@ def write_dicom_annotations(path, segmented, table):
     Args:
         path (Path): the file to write.
         segmented (SegmentedSlide): a DICOM slide, from :func:`check_is_dicom`, and its instances.
-        table (pandas.DataFrame): one row an instance, with ``dropped_by``.
+        table_path (Path): the slide's finished table, ``<name>.parquet``.
 
     Raises:
         InputError: the slide's files have changed.
     """
+    table = _read_table(table_path)
     is_kept = table["dropped_by"] == ""
     kept = table[is_kept]
     if kept.empty:
@@ -182,6 +185,13 @@ def _read_source(slide):
         if keyword not in source:
             setattr(source, keyword, "")
     return source
+
+
+def _read_table(path):
+    """What is written of each instance (pandas.DataFrame)."""
+    known = pq.read_schema(path).names
+    columns = ("category", "dropped_by", "area_um2", "equivalent_diameter_um")
+    return pd.read_parquet(path, columns=[name for name in columns if name in known])
 
 
 def _trace_outer_outlines(instances):

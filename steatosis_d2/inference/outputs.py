@@ -282,7 +282,7 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     )
     if DICOM in reporting.formats:
         path = folder / f"{segmented.name}_annotations.dcm"
-        write_dicom_annotations(path, segmented, table)
+        write_dicom_annotations(path, segmented, folder / f"{segmented.name}.parquet")
     for canvas in (picture_rgb, overview_rgb):
         pictures.outline_artefacts(canvas, segmented.tissue)
         for part, _ in measured.parts:

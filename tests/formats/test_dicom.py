@@ -98,7 +98,9 @@ def write(tmp_path, dicom_slide):
             )
             table = measure_instances(instances, mpp=opened.mpp, categories=categories)
             table["dropped_by"] = find_reasons(table, parse_rules(list(rules) or ["none"]))
-            write_dicom_annotations(tmp_path / f"{name}.dcm", segmented, table)
+            table.to_parquet(tmp_path / f"{name}.parquet")
+            paths = tmp_path / f"{name}.dcm", tmp_path / f"{name}.parquet"
+            write_dicom_annotations(paths[0], segmented, paths[1])
         return tmp_path / f"{name}.dcm"
 
     return write

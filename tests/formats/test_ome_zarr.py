@@ -404,6 +404,16 @@ def test_what_is_no_picture_is_refused(tmp_path, picture, attributes, message, v
         open_slide(tmp_path / "a.zarr")
 
 
+def test_a_stack_without_end_is_refused(tmp_path, picture):
+    """A damaged length would take all memory."""
+    write(tmp_path / "a", picture[None, ..., 0], "zyx")
+    metadata = json.loads((tmp_path / "a" / "0" / ".zarray").read_text())
+    metadata["shape"][0] = 10**12
+    (tmp_path / "a" / "0" / ".zarray").write_text(json.dumps(metadata))
+    with pytest.raises(InputError, match="states 1000000000000 pictures"):
+        open_slide(tmp_path / "a")
+
+
 def test_an_array_alone_is_refused(tmp_path, picture):
     zarr.save_array(tmp_path / "a.zarr", picture)
     with pytest.raises(InputError, match="holds no group of Zarr"):
