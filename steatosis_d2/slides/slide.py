@@ -100,7 +100,7 @@ def open_slide(path, *, mpp=None, page=None):
     path = Path(path)
     if path.is_dir() and not is_ome_zarr_folder(path):
         raise InputError(f"slide '{path}' is a folder; expected a file, or an OME-Zarr.")
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):
         raise InputError(f"slide '{path}' does not exist; check the path.")
     if mpp is not None:
         check_mpp(mpp, where=f"slide '{path}', as it is given,")
