@@ -17,7 +17,7 @@ from steatosis_d2.inference.annotations import (
     open_annotations,
     read_annotations,
 )
-from steatosis_d2.inference.further_formats import write_formats
+from steatosis_d2.inference.further_formats import check_slide, write_formats
 from steatosis_d2.inference.table import open_table
 from steatosis_d2.instances.geojson import detection_feature, open_feature_collection
 from steatosis_d2.instances.instance import Instance
@@ -125,7 +125,11 @@ class OutputFolder:
             formats (tuple[str, ...]): what is written beside the usual files.
         """
         self.folder, self.reporting, self.formats = folder, reporting, formats
-        self.check = reporting.check
+
+    def check(self, slide):
+        """Refuse a slide (Slide) before hours are spent on it."""
+        self.reporting.check(slide)
+        check_slide(self.formats, slide)
 
     def write(self, segmented, result_folder):
         """The files of one slide (SegmentedSlide), and a line in the log."""
@@ -222,7 +226,7 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide, and
     what else is asked for.
 
-    The instances are read three times and never held as a whole; their table is.
+    The instances are read a few times and never held as a whole; their table is.
 
     Args:
         segmented (SegmentedSlide): slide, tissue, instances, and what to call them.
