@@ -133,7 +133,7 @@ setup(
             "httpx2",  # FastAPI's test client
             "hypothesis>=6.100",
             "mypy>=1.10",
-            "ome-zarr>=0.11; python_version >= '3.11'",  # writes OME-Zarr
+            "ome-zarr>=0.14; python_version >= '3.11'",  # writes OME-Zarr
             "onnxruntime>=1.18",
             "pingouin>=0.5",  # what coefficients of agreement are checked against
             "playwright>=1.45",  # drives the system's Chromium: tools/install_browser.sh

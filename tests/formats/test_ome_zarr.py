@@ -47,29 +47,31 @@ def write(
     for level in range(n_levels):
         step = tuple(slice(None, None, 2**level if axis in "yx" else 1) for axis in axes)
         group.create_array(str(level), data=np.ascontiguousarray(pixels[step]), **settings)
-    described = [
-        {"name": axis, "type": {"c": "channel", "t": "time"}.get(axis, "space")}
-        | ({"unit": unit} if axis in "zyx" and unit else {})
-        for axis in axes
+    datasets = [
+        {
+            "path": str(level),
+            "coordinateTransformations": describe_scale(axes, mpp=mpp * 2**level),
+        }
+        for level in range(n_levels)
     ]
-    scales = [
-        [mpp * 2**level if axis in "yx" else 1.0 for axis in axes] for level in range(n_levels)
-    ]
-    multiscale = {
-        "axes": described,
-        "datasets": [
-            {
-                "path": str(level),
-                "coordinateTransformations": [{"type": "scale", "scale": scale}],
-            }
-            for level, scale in enumerate(scales)
-        ],
-    }
+    multiscale = {"axes": describe_axes(axes, unit=unit), "datasets": datasets}
     ome = {"multiscales": [multiscale]} | (attributes or {})
     if colours:
         ome["omero"] = {"channels": [{"color": colour} for colour in colours]}
     group.attrs.update(ome if version < "0.5" else {"ome": {"version": version} | ome})
     return group
+
+
+def describe_axes(axes, *, unit=UM):
+    return [
+        {"name": axis, "type": {"c": "channel", "t": "time"}.get(axis, "space")}
+        | ({"unit": unit} if axis in "zyx" and unit else {})
+        for axis in axes
+    ]
+
+
+def describe_scale(axes, *, mpp):
+    return [{"type": "scale", "scale": [mpp if axis in "yx" else 1.0 for axis in axes]}]
 
 
 def read_whole(path, **settings):
@@ -97,11 +99,12 @@ def test_what_ome_zarr_writes(tmp_path, picture, version, axes):
     writer.write_image(
         pixels.reshape([dict(zip("cyx", pixels.shape, strict=True)).get(axis, 1) for axis in axes]),
         str(tmp_path / "a.zarr"),
-        axes=axes,
+        axes=describe_axes(axes),
         fmt=format_from_version(version),
         scale_factors=[2, 4],
-        scale={axis: 0.25 if axis in "yx" else 1.0 for axis in axes},
-        axes_units={"y": UM, "x": UM},
+        coordinate_transformations=[
+            describe_scale(axes, mpp=0.25 * 2**level) for level in range(3)
+        ],
         storage_options={"chunks": (1,) * (len(axes) - 2) + (32, 48)},
     )
     with open_slide(tmp_path / "a.zarr") as slide:
