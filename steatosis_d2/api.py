@@ -138,8 +138,9 @@ def segment(
             it is; its first group, or all of it. Then ``cases.csv`` has a row a case.
         grade_calibration (str, Path or None): file with limits of fat area for grades.
         formats (list[str]): what is written for each input beside the usual files:
-            ``spatialdata`` is a SpatialData store, ``<name>.zarr``, which needs ``pip install
-            'steatosis-d2[spatialdata]'``. With ``resume``, finished inputs get it as well.
+            ``spatialdata`` is a SpatialData store, ``<name>.zarr``; ``dicom`` are annotations of
+            a DICOM slide, ``<name>_annotations.dcm``. Each needs the extra of its name: ``pip
+            install 'steatosis-d2[spatialdata]'``. With ``resume``, finished inputs get it as well.
         workers (int): processes on this machine.
         scheduler (str or None): address of a Dask scheduler, in place of workers.
         batch_size (int or None): tiles that go through the network together; None is what is

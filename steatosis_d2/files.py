@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 # Of the 255 bytes that file systems allow, what suffixes and a temporary name may need stay free.
 _LONGEST_STEM = 200
 _LONGEST_NAME = 255
+_SUFFIX_OF_OME_ZARR = re.compile(r"(?<=.)(\.ome)?(\.zarr(\.zip)?|\.ozx)$", re.IGNORECASE)
 
 
 def printable(text):
@@ -50,6 +52,24 @@ def shorten(stem):
         return stem
     digest = hashlib.sha256(encoded).hexdigest()[:8]
     return f"{encoded[: _LONGEST_STEM - 9].decode(errors='ignore')}~{digest}"
+
+
+def drop_suffix(path):
+    """
+    What an input is called without the suffix that tells its format.
+
+    Args:
+        path (PurePath): of a file, or of the folder of an OME-Zarr.
+
+    Returns:
+        PurePath: in the same folder.
+
+    Examples:
+        >>> [drop_suffix(Path(name)).name for name in ("a.svs", "b.ome.zarr", "c.zarr.zip")]
+        ['a', 'b', 'c']
+    """
+    found = _SUFFIX_OF_OME_ZARR.search(path.name)
+    return path.with_name(path.name[: found.start()]) if found else path.parent / path.stem
 
 
 @contextlib.contextmanager

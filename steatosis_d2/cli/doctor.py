@@ -27,6 +27,9 @@ OPTIONAL = {
     "fastapi": ("the screening page", "pip install 'steatosis-d2[screening]'"),
     "spatialdata": ("--format spatialdata", "pip install 'steatosis-d2[spatialdata]'"),
     "distributed": ("--scheduler", "pip install 'steatosis-d2[dask]'"),
+    "highdicom": ("--format dicom", "pip install 'steatosis-d2[dicom]'"),
+    "onnx": ("export --format onnx", "pip install 'steatosis-d2[onnx]'"),
+    "zarr": ("slides in OME-Zarr", "pip install 'steatosis-d2[zarr]'"),
 }
 
 

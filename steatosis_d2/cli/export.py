@@ -1,5 +1,6 @@
 """
-Make a checkpoint small enough to give away: the network's weights alone, in half precision.
+Make a checkpoint small enough to give away: the network's weights alone, in half precision. Or
+make an ONNX file of it, which other programs run.
 
 With its config, the network also runs on images of its training sets, to note between which
 values its features lie. Processors with VNNI (Intel since 2019, AMD since 2022) then compute in
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from steatosis_d2.cli.option_types import positive_integer
 from steatosis_d2.engine.checkpoint import VALIDATION_KEY
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import replace_when_done
@@ -27,12 +29,27 @@ examples:
   %(prog)s output/liver_starter/model_final.pth --output liver_starter.pth \\
       --config-file configs/liver/starter.yaml \\
       --metrics output/liver_starter/inference/metrics.json --metrics-of 'Torino, validation'
+  the network that ships, for other programs:
+    %(prog)s --format onnx --output liver.onnx
 """
 CALIBRATION_IMAGES = 64
+CHECKPOINT, ONNX = "checkpoint", "onnx"
 
 
 def run(arguments):
-    """Write the small checkpoint, and say its size and fingerprint."""
+    """Write the file, and say its size and fingerprint."""
+    if arguments.format == ONNX:
+        facts = export_onnx(arguments)
+        print(", ".join(f"{name} {value}" for name, value in facts.items()))
+    else:
+        export_checkpoint(arguments)
+    content = arguments.output.read_bytes()
+    print(f"{arguments.output}: {len(content) / 1e6:.1f} MB")
+    print(f"SHA-256 {hashlib.sha256(content).hexdigest()}")
+
+
+def export_checkpoint(arguments):
+    """Write the small checkpoint."""
     weights = read_weights(arguments.checkpoint)
     exported = {"model": {name: halve(value) for name, value in weights.items()}}
     if arguments.config_file is not None:
@@ -41,25 +58,68 @@ def run(arguments):
         exported[VALIDATION_KEY] = read_validation(arguments.metrics, arguments.metrics_of)
     with replace_when_done(arguments.output) as temporary:
         torch.save(exported, temporary)
-    content = arguments.output.read_bytes()
-    print(f"{arguments.output}: {len(content) / 1e6:.1f} MB")
-    print(f"SHA-256 {hashlib.sha256(content).hexdigest()}")
+
+
+def export_onnx(arguments):
+    """Write the network as ONNX; returns what its metadata say."""
+    # These take seconds to import, and plain export does without them.
+    from steatosis_d2.inference.models import MaskRCNNChoice
+    from steatosis_d2.inference.onnx_export import write_onnx
+
+    choice = MaskRCNNChoice(
+        arguments.config_file,
+        weights=arguments.checkpoint and str(arguments.checkpoint),
+        overrides=("MODEL.DEVICE", "cpu", "TEST.PRECISION", "float32"),
+    )
+    return write_onnx(arguments.output, choice(), tile_px=arguments.tile_px)
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses options that do not go together."""
+
+    def parse_args(self, *args, **kwargs):
+        """As ``ArgumentParser.parse_args``."""
+        arguments = super().parse_args(*args, **kwargs)
+        if arguments.format == CHECKPOINT and arguments.checkpoint is None:
+            self.error("a checkpoint is needed; only --format onnx takes the one that ships")
+        if arguments.format == ONNX and arguments.metrics is not None:
+            self.error("--metrics is for --format checkpoint")
+        return arguments
 
 
 def build_parser(prog):
     """The command's options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, help="written by tools/train_net.py")
+    parser.add_argument(
+        "checkpoint",
+        type=Path,
+        nargs="?",
+        help="written by tools/train_net.py; without it, --format onnx takes what ships",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write")
     parser.add_argument(
         "--config-file",
         metavar="FILE",
-        help="the checkpoint's config: note the ranges of its features for 8-bit integers",
+        help="the checkpoint's config: note the ranges of its features for 8-bit integers; with "
+        "--format onnx, the network's (default: liver/starter.yaml)",
+    )
+    parser.add_argument(
+        "--format",
+        choices=(CHECKPOINT, ONNX),
+        default=CHECKPOINT,
+        help="what to write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tile-px",
+        type=positive_integer,
+        default=1024,
+        metavar="N",
+        help="with --format onnx: side of the tiles that it takes (default: %(default)s)",
     )
     parser.add_argument(
         "--metrics",

@@ -22,6 +22,7 @@ from steatosis_d2.cli.option_types import positive_integer, share
 from steatosis_d2.data.coco import DROPLET, read_coco, take_category, write_coco
 from steatosis_d2.data.sources import compile_case_pattern
 from steatosis_d2.errors import InputError
+from steatosis_d2.files import drop_suffix
 from steatosis_d2.install_detectron2 import require_detectron2
 from steatosis_d2.screening.labels import REJECTED, find_images, is_slide, read_labels
 from steatosis_d2.screening.squares import cut_slides
@@ -177,7 +178,7 @@ def read_screened(arguments):
 def case_finder(pattern):
     """A function that gives the case (str) of an image's COCO record."""
     if pattern is None:
-        return lambda image: str(image.get("case", Path(image["file_name"]).stem))
+        return lambda image: str(image.get("case", drop_suffix(Path(image["file_name"])).name))
     compiled = compile_case_pattern(pattern)
 
     def find(image):

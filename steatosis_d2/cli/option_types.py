@@ -77,7 +77,8 @@ def add_page(parser):
         "--page",
         type=positive_integer,
         metavar="N",
-        help="of TIFFs that hold several pictures of like size, the one to take, from 1",
+        help="of files that hold several pictures of like size (TIFF, OME-Zarr), the one to take, "
+        "from 1",
     )
 
 

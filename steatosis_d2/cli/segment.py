@@ -3,6 +3,7 @@
 import argparse
 import logging
 from datetime import timedelta
+from pathlib import Path
 
 from steatosis_d2 import api
 from steatosis_d2.cli.option_types import (
@@ -17,8 +18,9 @@ from steatosis_d2.cli.option_types import (
 from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference import pipeline
-from steatosis_d2.inference.further_formats import FORMATS
+from steatosis_d2.inference.further_formats import FORMATS, check_formats
 from steatosis_d2.inference.models import CLUMP_SPLIT, choose_model
+from steatosis_d2.inference.outputs import Reporting
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
     EXCLUDE,
@@ -32,7 +34,7 @@ from steatosis_d2.inference.plan import (
 )
 from steatosis_d2.inference.tiles import MIN_OVERLAP_PX
 from steatosis_d2.labeling.pixel_size import open_with_pixel_size
-from steatosis_d2.measurement.filters import check_units, parse_rules
+from steatosis_d2.measurement.filters import parse_rules
 from steatosis_d2.measurement.summary import LARGE_DIAMETER_UM
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
@@ -187,7 +189,8 @@ def add_output_options(group):
         action="append",
         choices=FORMATS,
         help="write this, too, for each input: 'spatialdata' is NAME.zarr, a SpatialData store; "
-        "repeatable. With --resume, finished inputs get it as well",
+        "'dicom' are annotations, where the input is a DICOM slide; repeatable. With --resume, "
+        "finished inputs get it as well",
     )
 
 
@@ -257,7 +260,11 @@ def estimate(arguments):
     files, faults = list_inputs(arguments.inputs, suffixes=SLIDE_SUFFIXES)
     if not files:
         return faults
-    rules = parse_rules(arguments.filter or ["none"])
+    items = with_regions(name_inputs(files), arguments.roi)
+    reporting = Reporting(
+        rules=tuple(parse_rules(arguments.filter or ["none"])),
+        formats=check_formats(arguments.format or (), Path(arguments.output), items),
+    )
     tiling = Tiling(
         mpp=arguments.mpp,
         tile_px=arguments.tile_px,
@@ -272,12 +279,12 @@ def estimate(arguments):
     with open_executor(workers=arguments.workers, scheduler=arguments.scheduler) as executor:
         facts = executor.submit(pipeline.describe_model, make_model).result()
         print(HEADING)
-        for item in with_regions(name_inputs(files), arguments.roi):
+        for item in items:
             with (
                 pipeline.note_fault(item, failed),
                 open_with_pixel_size(item.path, mpp=tiling.mpp, page=tiling.page) as slide,
             ):
-                check_units(rules, mpp=slide.mpp, path=slide.path)
+                reporting.check(slide)
                 plan = plan_slide(
                     slide, tiling, regions=item.regions, input_scale=facts.input_scale
                 )

@@ -12,6 +12,8 @@ import tifffile
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from steatosis_d2.data import tiff
+from steatosis_d2.data.ome_zarr import is_ome_zarr_folder
+from steatosis_d2.data.pictures import choose_picture
 from steatosis_d2.data.pixels import (
     UnknownPixels,
     as_rgb8,
@@ -41,14 +43,15 @@ def list_images(folder, *, suffixes=IMAGE_SUFFIXES):
     files = (
         path
         for path in _as_path(folder).iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+        if path.name.lower().endswith(tuple(suffixes)) and not path.name.startswith(".")
     )
     return sorted(files, key=lambda path: path.name)
 
 
 def list_inputs(paths, *, suffixes=IMAGE_SUFFIXES):
     """
-    The image files behind a list of files and folders, and what COCO calls each.
+    The image files behind a list of files and folders, and what COCO calls each. The folder of an
+    OME-Zarr counts as a file.
 
     A file's name is that within its folder. Only if two files then share one are all named by
     their path below the folder that holds all of them.
@@ -63,7 +66,7 @@ def list_inputs(paths, *, suffixes=IMAGE_SUFFIXES):
     """
     files, faults = [], []
     for path in map(Path, paths):
-        if path.is_dir():
+        if path.is_dir() and not is_ome_zarr_folder(path):
             found = list_images(path, suffixes=suffixes)
             if not found:
                 faults.append(f"folder '{path}' has no images ({', '.join(sorted(suffixes))}).")
@@ -115,7 +118,7 @@ def read_image_rgb(path, *, page=None):
 
 def _read_tiff(path, page):
     with path.open("rb") as file, tifffile.TiffFile(file) as opened:
-        picture = tiff.choose_picture(opened, page=page)
+        picture = choose_picture(tiff.list_pictures(opened), page=page)
         if not tiff.is_left_to_pillow(picture.page):
             return tiff.read_picture_rgb(picture)
     return _read_with_pillow(path, frame=picture.number - 1)

@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG
 
+from steatosis_d2.data.pictures import RIVAL_SHARE
 from steatosis_d2.data.pixels import (
     UnknownPixels,
     as_rgb8,
@@ -18,8 +19,6 @@ from steatosis_d2.data.pixels import (
 )
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# A picture with more than this share of the largest one's px is no thumbnail of it.
-_RIVAL_SHARE = 0.5
 _CLASSIC = 42  # the version of TIFF that is not BigTIFF
 _RED_GREEN_BLUE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 # Colours that tifffile gives as they are stored, and Pillow as RGB.
@@ -143,44 +142,8 @@ def read_tiff_values(path):
         return [
             (turn_upright(picture.read(), picture.orientation), _palette(picture.page))
             for picture in pictures
-            if picture.width * picture.height > _RIVAL_SHARE * most
+            if picture.width * picture.height > RIVAL_SHARE * most
         ]
-
-
-def choose_picture(tiff, *, page=None):
-    """
-    The picture that is meant.
-
-    Args:
-        tiff (tifffile.TiffFile): open.
-        page (int or None): its number, from 1; None takes the largest, if no other comes near.
-
-    Returns:
-        Picture: with its lower resolutions, where the file calls them so.
-
-    Raises:
-        UnknownPixels: there is no such page, or several have a claim.
-    """
-    pictures = list_pictures(tiff)
-    if page is not None:
-        for picture in pictures:
-            if picture.number == page:
-                return picture
-        numbers = ", ".join(str(picture.number) for picture in pictures)
-        raise UnknownPixels(f"has no page {page}; expected one of {numbers}.")
-    most = max(picture.width * picture.height for picture in pictures)
-    rivals = [one for one in pictures if one.width * one.height > _RIVAL_SHARE * most]
-    coloured = [picture for picture in rivals if picture.is_coloured]
-    if len(coloured) == 1:  # with a mask beside it, for instance
-        return coloured[0]
-    if len(rivals) > 1:
-        listed = ", ".join(f"{one.number}: {one.width} x {one.height} px" for one in rivals[:6])
-        raise UnknownPixels(
-            f"holds {len(rivals)} pictures of like size, a stack or several slides (page {listed}"
-            f"{', ...' if len(rivals) > 6 else ''}); expected one. Choose it with --page, or "
-            "export it."
-        )
-    return rivals[0]
 
 
 def list_pictures(tiff):

@@ -10,6 +10,7 @@ import numpy as np
 
 from steatosis_d2.data.coco import category_names, take_category
 from steatosis_d2.errors import InputError
+from steatosis_d2.files import drop_suffix
 from steatosis_d2.instances.rle import as_sound_rle
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,10 @@ def _check_known(predictions, categories, name):
 
 def _by_name(truth_images, predicted_images, names):
     """The images of both files by the shortest key that is unique in both."""
-    bare = [[_path(image).stem for image in images] for images in (truth_images, predicted_images)]
+    bare = [
+        [drop_suffix(_path(image)).name for image in images]
+        for images in (truth_images, predicted_images)
+    ]
     if all(len(set(keys)) == len(keys) for keys in bare):
         truth_keys, predicted_keys = bare
     else:
@@ -165,7 +169,7 @@ def _by_name(truth_images, predicted_images, names):
 
 
 def _full_names(images, name):
-    keys = [str(_path(image).with_suffix("")) for image in images]
+    keys = [str(drop_suffix(_path(image))) for image in images]
     key, count = Counter(keys).most_common(1)[0]
     if count > 1:
         raise InputError(

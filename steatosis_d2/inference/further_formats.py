@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from steatosis_d2.errors import InputError, needs_extra
 
 # Name of the format, and of the extra in setup.py that it needs -> module whose FORMAT it is.
-FORMATS = {"spatialdata": "steatosis_d2.inference.spatial_store"}
+FORMATS = {
+    "spatialdata": "steatosis_d2.inference.spatial_store",
+    "dicom": "steatosis_d2.inference.dicom_annotations",
+}
+
+
+def _accept(_place_or_slide):
+    """Nothing speaks against it."""
 
 
 @dataclass(frozen=True)
@@ -17,14 +24,16 @@ class FurtherFormat:
 
     Attributes:
         suffix (str): of the file or folder, after the slide's name.
-        check (callable): (path); raises InputError where it cannot be written there.
+        check_place (callable): (path); raises InputError where it cannot be written there.
+        check_slide (callable): (slide); raises InputError where it is not for such a slide.
         write (callable): (path, segmented, table_path); writes it, whole or not at all, from the
             slide (SegmentedSlide) and its finished table.
     """
 
     suffix: str
-    check: Callable
     write: Callable
+    check_place: Callable = _accept
+    check_slide: Callable = _accept
 
 
 def load_format(name):
@@ -65,8 +74,23 @@ def check_formats(names, folder, items):
     for name in names:
         further = load_format(name)
         for item in items if folder is not None else ():
-            further.check(folder / f"{item.name}{further.suffix}")
+            further.check_place(folder / f"{item.name}{further.suffix}")
     return names
+
+
+def check_slide(names, slide):
+    """
+    Refuse a slide that a format is not for.
+
+    Args:
+        names (iterable[str]): of the formats.
+        slide (Slide): open.
+
+    Raises:
+        InputError: says why.
+    """
+    for name in names:
+        load_format(name).check_slide(slide)
 
 
 def write_formats(names, segmented, folder, *, result_folder):

@@ -17,7 +17,7 @@ from steatosis_d2.inference.annotations import (
     open_annotations,
     read_annotations,
 )
-from steatosis_d2.inference.further_formats import write_formats
+from steatosis_d2.inference.further_formats import check_slide, write_formats
 from steatosis_d2.inference.table import open_table
 from steatosis_d2.instances.geojson import detection_feature, open_feature_collection
 from steatosis_d2.instances.instance import Instance
@@ -99,9 +99,11 @@ class Reporting:
             slide (Slide): open.
 
         Raises:
-            InputError: a rule is in um, and the pixel size is not known.
+            InputError: a rule is in um, and the pixel size is not known; or a format is not for
+                such a slide.
         """
         check_units(self.rules, mpp=slide.mpp, path=slide.path)
+        check_slide(self.formats, slide)
 
 
 class NoFiles:
@@ -221,7 +223,7 @@ def write_slide_outputs(segmented, folder, *, result_folder, reporting=Reporting
     Write ``<name>.parquet``, ``<name>.geojson.gz`` and ``<name>_overlay.png`` of one slide, and
     what else is asked for.
 
-    The instances are read three times and never held as a whole; their table is.
+    The instances are read a few times and never held as a whole; their table is.
 
     Args:
         segmented (SegmentedSlide): slide, tissue, instances, and what to call them.

@@ -9,7 +9,7 @@ import shapely
 
 from steatosis_d2.data.sources import case_of_name, compile_case_pattern
 from steatosis_d2.errors import InputError
-from steatosis_d2.files import shorten
+from steatosis_d2.files import drop_suffix, shorten
 from steatosis_d2.inference.tiles import MIN_OVERLAP_PX, Tile, plan_tiles
 from steatosis_d2.slides.pyramid import Slide
 from steatosis_d2.slides.regions import find_regions
@@ -71,7 +71,7 @@ def name_inputs(files):
         >>> [item.name for item in name_inputs(files)]
         ['a.svs', 'a.png', 'c']
     """
-    stems = {file_name: shorten(Path(file_name).stem) for file_name in files}
+    stems = {file_name: shorten(drop_suffix(Path(file_name)).name) for file_name in files}
     whole = {file_name: shorten(file_name.replace("/", "_")) for file_name in files}
     # Some file systems do not tell upper from lower case.
     sharing = Counter(name.casefold() for name in (*stems.values(), *whole.values()))
@@ -102,7 +102,7 @@ def with_cases(items, pattern):
     return [
         replace(
             item,
-            case=case_of_name(str(Path(item.file_name).with_suffix("")), pattern=expression),
+            case=case_of_name(str(drop_suffix(Path(item.file_name))), pattern=expression),
         )
         for item in items
     ]

@@ -52,6 +52,7 @@ class MaskRCNNPredictor:
         input_scale (callable): um/px of an image, or None -> px of the network's input for one
             of its px.
         weights (str): where its weights are from.
+        image_format (str): its order of colours, ``RGB`` or ``BGR``.
         bytes_per_input_px (float): memory for a px of the network's input, roughly.
         memory_bytes (int or None): what its device has.
     """
@@ -91,7 +92,7 @@ class MaskRCNNPredictor:
         self._n_calls = 0
         self.weights = cfg.MODEL.WEIGHTS
         self._n_views = cfg.TEST.VIEWS
-        self._image_format = cfg.INPUT.FORMAT
+        self.image_format = cfg.INPUT.FORMAT
         self.model = build_model(cfg).eval()
         checkpointer = SafeCheckpointer(
             self.model, allow_pickle=cfg.MODEL.ALLOW_PICKLE, strict=True
@@ -188,7 +189,7 @@ class MaskRCNNPredictor:
 
     def _to_tensors(self, images_rgb):
         """Images as the network takes them: channels first, in its own order of colours."""
-        step = 1 if self._image_format == "RGB" else -1
+        step = 1 if self.image_format == "RGB" else -1
         return [
             torch.from_numpy(np.ascontiguousarray(image_rgb[:, :, ::step].transpose(2, 0, 1)))
             for image_rgb in images_rgb

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from steatosis_d2.data.ome_zarr import list_zarr_files
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import write_json
 from steatosis_d2.inference.journal import Journal, read_records
@@ -224,14 +225,13 @@ def identify(item, slide):
 
     Returns:
         dict: size of the file and the picture, um/px, and a fingerprint of the file's first and
-        last MB; not its date or folder, so that a copy is the same slide. And what its results
-        rest on beside it: the regions, and whose it is.
+        last MB; not its date or folder, so that a copy is the same slide. Of an OME-Zarr in a
+        folder, the same of its files one after another, and their names and sizes. And what its
+        results rest on beside it: the regions, and whose it is.
     """
-    with slide.path.open("rb") as file:
-        first = file.read(_FINGERPRINT_BYTES)
-        n_bytes = file.seek(0, 2)
-        file.seek(max(0, n_bytes - _FINGERPRINT_BYTES))
-        fingerprint = hashlib.sha256(first + file.read()).hexdigest()
+    n_bytes, fingerprint = (
+        _fingerprint_folder(slide.path) if slide.path.is_dir() else _fingerprint(slide.path)
+    )
     return {
         "bytes": n_bytes,
         "sha256_of_ends": fingerprint,
@@ -241,6 +241,31 @@ def identify(item, slide):
         "regions_sha256": item.regions_sha256,
         "case": item.case,
     }
+
+
+def _fingerprint(path):
+    """Size of a file in bytes, and a digest of its ends."""
+    with path.open("rb") as file:
+        first = file.read(_FINGERPRINT_BYTES)
+        n_bytes = file.seek(0, 2)
+        file.seek(max(0, n_bytes - _FINGERPRINT_BYTES))
+        return n_bytes, hashlib.sha256(first + file.read()).hexdigest()
+
+
+def _fingerprint_folder(folder):
+    """Size of all files in a folder, and a digest of their names, sizes and the ends of it all."""
+    sizes = {name: (folder / name).stat().st_size for name in sorted(list_zarr_files(folder))}
+    digest = hashlib.sha256(ascii(sizes).encode())
+    for names in (list(sizes), list(reversed(sizes))):
+        n_left = _FINGERPRINT_BYTES
+        for name in names:
+            with (folder / name).open("rb") as file:
+                content = file.read(n_left)
+            digest.update(content)
+            n_left -= len(content)
+            if not n_left:
+                break
+    return sum(sizes.values()), digest.hexdigest()
 
 
 def _list_differences(earlier, now, prefix=""):

@@ -197,4 +197,4 @@ def _build_table(table_path, *, region):
     )
 
 
-FORMAT = FurtherFormat(".zarr", check_store, write_store)
+FORMAT = FurtherFormat(".zarr", write_store, check_place=check_store)

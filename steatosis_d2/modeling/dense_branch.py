@@ -177,7 +177,7 @@ def temper_scores(scores, boxes_xyxy, probabilities, *, weight, stride):
         Tensor: float32, shape (N,).
     """
     fat_inside, white_around = look_at_boxes(boxes_xyxy, probabilities, stride=stride)
-    opinion = (fat_inside * (1 - white_around)).clamp(SMALLEST, 1)
+    opinion = (fat_inside * (1 - white_around)).clamp(SMALLEST, 1.0)
     sides_px = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).clamp(min=0).prod(dim=1).sqrt()
     weights = weight * sides_px / (sides_px + HALF_RESOLVED_CELLS * stride)
     return scores.clamp(min=SMALLEST) ** (1 - weights) * opinion**weights

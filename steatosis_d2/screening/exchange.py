@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from steatosis_d2.errors import InputError
+from steatosis_d2.files import drop_suffix
 from steatosis_d2.instances.geojson import (
     class_name,
     detection_feature,
@@ -53,9 +54,9 @@ def name_files(label_file):
         image_id: PurePosixPath(image["file_name"].replace("\\", "/"))
         for image_id, image in label_file.images.items()
     }
-    uses = Counter(name.with_suffix("") for name in names.values())
+    uses = Counter(drop_suffix(name) for name in names.values())
     return {
-        image_id: name if uses[name.with_suffix("")] > 1 else name.with_suffix("")
+        image_id: name if uses[drop_suffix(name)] > 1 else drop_suffix(name)
         for image_id, name in names.items()
     }
 

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from steatosis_d2.data.coco import DROPLET, category_names, read_coco
 from steatosis_d2.data.images import IMAGE_SUFFIXES
+from steatosis_d2.data.ome_zarr import is_ome_zarr_folder
 from steatosis_d2.errors import InputError
 from steatosis_d2.files import printable
 from steatosis_d2.instances.instance import Instance
@@ -163,11 +164,11 @@ def find_images(label_file, folder):
                 "expected a name relative to it, without '..'."
             )
         paths[image_id] = folder / name
-    if not all(path.is_file() for path in paths.values()):
+    if not all(map(_is_image, paths.values())):
         # Outputs call files by names that can be printed.
         called = {folder / printable(str(path.relative_to(folder))): path for path in _walk(folder)}
         paths = {image_id: called.get(path, path) for image_id, path in paths.items()}
-    missing = [str(path.relative_to(folder)) for path in paths.values() if not path.is_file()]
+    missing = [str(path.relative_to(folder)) for path in paths.values() if not _is_image(path)]
     if missing:
         listed = ", ".join(f"'{name}'" for name in missing[:_LISTED])
         raise InputError(
@@ -178,8 +179,12 @@ def find_images(label_file, folder):
     return paths
 
 
+def _is_image(path):
+    return path.is_file() or is_ome_zarr_folder(path)
+
+
 def _walk(folder):
-    return (path for path in folder.rglob("*") if path.is_file())
+    return filter(_is_image, folder.rglob("*"))
 
 
 def is_slide(path, image):

@@ -8,6 +8,7 @@ from pathlib import Path
 import shapely
 
 from steatosis_d2.errors import InputError
+from steatosis_d2.files import drop_suffix
 from steatosis_d2.instances.geojson import class_name, is_ignored_class, read_features
 
 _FOUND = ("detection", "cell", "tile")
@@ -127,7 +128,7 @@ def _name_all(features):
 
 
 def _find_file(folder, item):
-    names = dict.fromkeys((item.name, Path(item.file_name).stem, item.file_name))
+    names = dict.fromkeys((item.name, drop_suffix(Path(item.file_name)).name, item.file_name))
     for name in names:
         for suffix in (".geojson", ".geojson.gz"):
             if (folder / f"{name}{suffix}").is_file():

@@ -5,6 +5,7 @@ import logging
 import math
 import sys
 import threading
+from abc import abstractmethod
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,23 @@ from steatosis_d2.data.images import (
     read_image_rgb,
     unreadable_as_input_error,
 )
+from steatosis_d2.data.ome_zarr import (
+    OME_ZARR_SUFFIXES,
+    count_missing_chunks,
+    is_ome_zarr_folder,
+    is_zip,
+    list_zarr_pictures,
+    open_ome_zarr,
+)
+from steatosis_d2.data.pictures import choose_picture
 from steatosis_d2.data.pixel_size import check_mpp, decide_mpp, read_decimal, read_tiff_mpp_xy
-from steatosis_d2.data.pixels import UnknownPixels
+from steatosis_d2.data.pixels import UnknownPixels, as_rgb8, count_bits
 from steatosis_d2.data.tiff import (
-    choose_picture,
     count_colour_bits,
     decode_pixels,
     is_left_to_pillow,
     is_tiff,
+    list_pictures,
     read_pages,
 )
 from steatosis_d2.errors import InputError
@@ -33,16 +43,11 @@ from steatosis_d2.slides.pyramid import WHITE, Slide
 logger = logging.getLogger(__name__)
 
 # What a folder is searched for. A DICOM slide is a folder of files: name one of them instead.
-SLIDE_SUFFIXES = IMAGE_SUFFIXES | {
-    ".svs",
-    ".ndpi",
-    ".scn",
-    ".mrxs",
-    ".bif",
-    ".vms",
-    ".vmu",
-    ".svslide",
-}
+SLIDE_SUFFIXES = (
+    IMAGE_SUFFIXES
+    | OME_ZARR_SUFFIXES
+    | {".svs", ".ndpi", ".scn", ".mrxs", ".bif", ".vms", ".vmu", ".svslide"}
+)
 # Larger images are read tile by tile where their format allows it: 2^26 px are 200 MB.
 _WHOLE_IMAGE_PX = 2**26
 _LARGEST_SEGMENT_PX = 2**27
@@ -59,25 +64,26 @@ _OPENSLIDES_CODECS = {
     COMPRESSION.ADOBE_DEFLATE,
     COMPRESSION.DEFLATE,
 }
-_EXPECTED = "SVS, NDPI, SCN, MRXS, DICOM, TIFF, OME-TIFF, PNG, JPEG, WebP or BMP"
+_EXPECTED = "SVS, NDPI, SCN, MRXS, DICOM, TIFF, OME-TIFF, OME-Zarr, PNG, JPEG, WebP or BMP"
 
 
 def open_slide(path, *, mpp=None, page=None):
     """
     Open a whole slide or a plain image.
 
-    OpenSlide reads SVS, NDPI, SCN, MRXS, DICOM and plain tiled TIFF; OME-TIFF, and large TIFF that
-    OpenSlide does not know, are read tile by tile; other images are read whole, as
+    OpenSlide reads SVS, NDPI, SCN, MRXS, DICOM and plain tiled TIFF; OME-TIFF, OME-Zarr, and large
+    TIFF that OpenSlide does not know, are read piece by piece; other images are read whole, as
     :func:`steatosis_d2.data.images.read_image_rgb` says.
 
-    The pixel size is the one that is given, else the one in the file: a scanner's, OME's
-    PhysicalSize, ImageJ's, or a TIFF resolution tag, if it lies in 0.05 to 5 um/px. A tag of 72
-    or 300 dots per inch is about printing and is not used. The pixel size is never guessed.
+    The pixel size is the one that is given, else the one in the file: a scanner's, OME's, ImageJ's,
+    or a TIFF resolution tag, if it lies in 0.05 to 5 um/px. A tag of 72 or 300 dots per inch is
+    about printing and is not used. The pixel size is never guessed.
 
     Args:
-        path (str or Path): the file.
+        path (str or Path): the file; of an OME-Zarr the folder, or a zip of it.
         mpp (float or None): um/px of level 0, which wins over the one in the file.
-        page (int or None): of a TIFF that holds several pictures of like size, from 1.
+        page (int or None): of a TIFF or an OME-Zarr that holds several pictures of like size,
+            from 1.
 
     Returns:
         Slide: open for reading.
@@ -92,13 +98,15 @@ def open_slide(path, *, mpp=None, page=None):
         2220 2967 0.499
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"slide '{path}' is a folder; expected a file.")
-    if not path.is_file():
+    if path.is_dir() and not is_ome_zarr_folder(path):
+        raise InputError(f"slide '{path}' is a folder; expected a file, or an OME-Zarr.")
+    if not (path.is_file() or path.is_dir()):
         raise InputError(f"slide '{path}' does not exist; check the path.")
     if mpp is not None:
         check_mpp(mpp, where=f"slide '{path}', as it is given,")
     slide = _open_file(path, page=page, is_mpp_given=mpp is not None)
+    if isinstance(slide, _ZarrSlide):
+        slide.warn_of_missing_chunks()
     slide.mpp = decide_mpp(path, slide.stated_mpp_xy, given=mpp)
     if slide.mpp is not None:
         slide.mpp_source = "file" if mpp is None else "given"
@@ -107,6 +115,8 @@ def open_slide(path, *, mpp=None, page=None):
 
 def _open_file(path, *, page=None, is_mpp_given=False):
     with unreadable_as_input_error(path, kind="slide", expected=_EXPECTED):
+        if path.is_dir() or is_zip(path):
+            return _ZarrSlide(path, page=page)
         vendor = openslide.OpenSlide.detect_format(path)
         if vendor not in {None, "generic-tiff"}:
             if page is not None:
@@ -115,7 +125,7 @@ def _open_file(path, *, page=None, is_mpp_given=False):
         if not is_tiff(path):
             return _ImageSlide(path, page=page, stated_mpp_xy=None)
         with tifffile.TiffFile(path) as tiff:
-            picture = choose_picture(tiff, page=page)
+            picture = choose_picture(list_pictures(tiff), page=page)
             _check_is_not_cut(tiff)
             reader = _choose_reader(picture, is_openslides=vendor is not None and not tiff.is_ome)
             stated_mpp_xy = _read_stated_mpp(tiff, path, is_mpp_given=is_mpp_given)
@@ -133,17 +143,8 @@ def _choose_reader(picture, *, is_openslides):
     OpenSlide is fast, and knows plain 8-bit pictures; what must be turned or converted whole is.
     """
     n_pixels, page = picture.width * picture.height, picture.page
-    if page.dtype not in _DTYPES:
-        raise UnknownPixels(
-            f"holds {page.dtype} values; expected 8 or 16 bits a channel. Convert it to one of "
-            "them."
-        )
-    if math.prod(_segment_shape(page)) > _LARGEST_SEGMENT_PX:
-        height, width = _segment_shape(page)
-        raise UnknownPixels(
-            f"is stored in pieces of {width} x {height} px, each of which would have to be read "
-            "whole. Convert it to a tiled TIFF, or copy it again if it is damaged."
-        )
+    _check_dtype(page.dtype)
+    _check_pieces(*_segment_shape(page))
     must_be_whole = picture.orientation != 1 or is_left_to_pillow(page) or not picture.levels
     is_small = len(picture.levels) == 1 and not page.is_tiled and n_pixels <= _WHOLE_IMAGE_PX
     if must_be_whole and n_pixels > _WHOLE_IMAGE_PX:
@@ -162,6 +163,21 @@ def _choose_reader(picture, *, is_openslides):
         and not page.extrasamples
     )
     return _ScannerSlide if is_openslides and is_plain else _TiffSlide
+
+
+def _check_dtype(dtype):
+    if dtype not in _DTYPES:
+        raise UnknownPixels(
+            f"holds {dtype} values; expected 8 or 16 bits a channel. Convert it to one of them."
+        )
+
+
+def _check_pieces(height, width):
+    if height * width > _LARGEST_SEGMENT_PX:
+        raise UnknownPixels(
+            f"is stored in pieces of {width} x {height} px, each of which would have to be read "
+            "whole. Convert it to a tiled TIFF, or copy it again if it is damaged."
+        )
 
 
 def _read_stated_mpp(tiff, path, *, is_mpp_given):
@@ -277,27 +293,67 @@ def _list_tiff_tile_sizes(path):
     """Width and height of a TIFF's tiles, which OpenSlide does not tell of every scanner."""
     try:
         with tifffile.TiffFile(path) as tiff:
-            return [(page.tilewidth, page.tilelength) for page in tiff.pages]
+            pages: list = list(tiff.pages)  # or frames, of which the type knows no tiles
+            return [(page.tilewidth, page.tilelength) for page in pages]
     except Exception:  # no TIFF, or one that only OpenSlide understands
         return []
 
 
-class _TiffSlide(_FileSlide):
+class _PieceSlide(_FileSlide):
+    """What is stored in pieces, each of which is decoded as a whole, and kept for a while."""
+
+    def __init__(self, path, *, piece_shapes, **settings):
+        """
+        Args:
+            path (Path): of the file.
+            piece_shapes (list): (height, width) of each level's pieces in px; those of the last
+                row and column may reach beyond it.
+            settings: as for :class:`_FileSlide`.
+        """
+        super().__init__(path, **settings)
+        self._piece_shapes = piece_shapes
+        largest = max(3 * math.prod(shape) for shape in piece_shapes)
+        self._read_piece = functools.lru_cache(maxsize=max(1, _CACHE_BYTES // largest))(
+            self._decode_piece
+        )
+
+    @abstractmethod
+    def _decode_piece(self, level, row, column):
+        """A piece as uint8, RGB, shape (h, w, 3); what is raised depends on the damage."""
+
+    def _read_level(self, level, left, top, width, height):
+        piece_height, piece_width = self._piece_shapes[level]
+        region = np.empty((height, width, 3), np.uint8)
+        for row in range(top // piece_height, (top + height - 1) // piece_height + 1):
+            for column in range(left // piece_width, (left + width - 1) // piece_width + 1):
+                try:
+                    piece = self._read_piece(level, row, column)
+                except Exception as error:  # zlib.error, struct.error, ...: codecs differ
+                    raise _damaged(self.path, error, level, left, top, width, height) from None
+                y, x = row * piece_height - top, column * piece_width - left
+                here = region[max(y, 0) : y + piece_height, max(x, 0) : x + piece_width]
+                skip_y, skip_x = max(-y, 0), max(-x, 0)
+                here[:] = piece[skip_y : skip_y + here.shape[0], skip_x : skip_x + here.shape[1]]
+        return region
+
+
+class _TiffSlide(_PieceSlide):
     """TIFF of tiles or strips that OpenSlide does not know, OME-TIFF above all."""
 
     def __init__(self, path, *, page, stated_mpp_xy):
         self._tiff = tifffile.TiffFile(path)
-        picture = choose_picture(self._tiff, page=page)
+        picture = choose_picture(list_pictures(self._tiff), page=page)
         self._levels, self._n_colours = picture.levels, picture.n_colours
         self._n_bits = self._count_bits()
         self._file_lock = threading.Lock()
         keys = [pages[0].keyframe for pages in self._levels]
-        largest = max(3 * math.prod(_segment_shape(key)) for key in keys)
-        self._read_segment = functools.lru_cache(maxsize=max(1, _CACHE_BYTES // largest))(
-            self._decode_segment
+        super().__init__(
+            path,
+            sizes=[(key.imagewidth, key.imagelength) for key in keys],
+            piece_shapes=[_segment_shape(key) for key in keys],
+            stated_mpp_xy=stated_mpp_xy,
+            page=page,
         )
-        sizes = [(key.imagewidth, key.imagelength) for key in keys]
-        super().__init__(path, sizes=sizes, stated_mpp_xy=stated_mpp_xy, page=page)
 
     def close(self):
         self._tiff.close()
@@ -318,27 +374,11 @@ class _TiffSlide(_FileSlide):
             if (pixels := self._decode_stored(page, number)) is not None
         )
 
-    def _read_level(self, level, left, top, width, height):
-        page = self._levels[level][0].keyframe
-        segment_height, segment_width = _segment_shape(page)
-        in_a_row = math.ceil(page.imagewidth / segment_width)
-        region = np.empty((height, width, 3), np.uint8)
-        for row in range(top // segment_height, (top + height - 1) // segment_height + 1):
-            for column in range(left // segment_width, (left + width - 1) // segment_width + 1):
-                try:
-                    segment = self._read_segment(level, row * in_a_row + column)
-                except Exception as error:  # zlib.error, struct.error, ...: codecs differ
-                    raise _damaged(self.path, error, level, left, top, width, height) from None
-                y, x = row * segment_height - top, column * segment_width - left
-                here = region[max(y, 0) : y + segment_height, max(x, 0) : x + segment_width]
-                skip_y, skip_x = max(-y, 0), max(-x, 0)
-                here[:] = segment[skip_y : skip_y + here.shape[0], skip_x : skip_x + here.shape[1]]
-        return region
-
-    def _decode_segment(self, level, number):
-        """One tile or strip of a level as 8-bit RGB; of planes kept apart, all three."""
+    def _decode_piece(self, level, row, column):
+        """One tile or strip; of planes kept apart, all three."""
         pages = self._levels[level]
         key = pages[0].keyframe
+        number = row * math.ceil(key.imagewidth / _segment_shape(key)[1]) + column
         is_planar = key.planarconfig == tifffile.PLANARCONFIG.SEPARATE
         step = len(key.dataoffsets) // (key.samplesperpixel if is_planar else 1)
         planes = [
@@ -363,6 +403,63 @@ class _TiffSlide(_FileSlide):
             data or None, index, jpegtables=page.jpegtables, jpegheader=page.jpegheader
         )
         return None if pixels is None else pixels[0]
+
+
+class _ZarrSlide(_PieceSlide):
+    """OME-Zarr, in a folder or a zip file."""
+
+    def __init__(self, path, *, page):
+        self._group = open_ome_zarr(path)
+        self._picture = choose_picture(list_zarr_pictures(self._group, path), page=page)
+        levels = range(len(self._picture.levels))
+        _check_dtype(self._picture.dtype)
+        for level in levels:
+            _check_pieces(*self._picture.chunk_shape(level))
+        super().__init__(
+            path,
+            sizes=[self._picture.shape(level)[::-1] for level in levels],
+            piece_shapes=[self._picture.piece_shape(level) for level in levels],
+            stated_mpp_xy=self._picture.stated_mpp_xy,
+            page=page,
+        )
+        self._n_bits = self._count_bits()
+
+    def close(self):
+        self._group.store.close()
+
+    def warn_of_missing_chunks(self):
+        """Say how many there are: they may be empty and left out, or lost when it was copied."""
+        n_missing, n_chunks = count_missing_chunks(self._picture, self.path)
+        if n_missing:
+            logger.warning(
+                "'%s': %d of %d chunks are not there and are taken as %s, as the format says. If "
+                "it was copied, copy it again.",
+                self.path,
+                n_missing,
+                n_chunks,
+                self._picture.levels[0].fill_value,
+            )
+
+    def _count_bits(self):
+        """As the smallest level tells, or pieces of it from everywhere if that is large."""
+        if self._picture.dtype != np.uint16:
+            return 8
+        level = len(self._picture.levels) - 1
+        shape = self._picture.shape(level)
+        height, width = self._piece_shapes[level]
+        n_rows, n_columns = -(-shape[0] // height), -(-shape[1] // width)
+        n_pieces = max(1, min(_SAMPLED_SEGMENTS, _WHOLE_IMAGE_PX // (height * width)))
+        numbers = np.unique(np.linspace(0, n_rows * n_columns - 1, n_pieces).astype(int)).tolist()
+        pieces = [self._read_stored(level, *divmod(number, n_columns)) for number in numbers]
+        return count_bits(np.concatenate([piece.ravel() for piece in pieces]))
+
+    def _read_stored(self, level, row, column):
+        height, width = self._piece_shapes[level]
+        rows = slice(row * height, (row + 1) * height)
+        return self._picture.read(level, rows, slice(column * width, (column + 1) * width))
+
+    def _decode_piece(self, level, row, column):
+        return as_rgb8(self._read_stored(level, row, column), n_bits=self._n_bits)
 
 
 class ArraySlide(Slide):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from steatosis_d2.data.pixel_size import read_decimal
 from steatosis_d2.errors import InputError
+from steatosis_d2.files import drop_suffix
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -182,7 +183,8 @@ def _find_column(path, table, key, usual):
 def _as_case(text):
     """The name of a case: without folders, and without the suffix that a slide's file has."""
     path = Path(text.replace("\\", "/"))
-    return path.stem if path.suffix.lower() in SLIDE_SUFFIXES else path.name
+    is_file_name = path.name.lower().endswith(tuple(SLIDE_SUFFIXES))
+    return drop_suffix(path).name if is_file_name else path.name
 
 
 def _one_a_case(path, table, key, column):

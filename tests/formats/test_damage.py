@@ -230,3 +230,33 @@ def test_any_value_may_be_wrong(tmp_path, kind):
                     read(path)
                 except InputError as error:
                     assert "a.json" in str(error)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_any_value_of_an_ome_zarr_may_be_wrong(tmp_path, version):
+    zarr = pytest.importorskip("zarr", reason="OME-Zarr needs zarr: pip install '.[zarr]'")
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=version)
+    group.create_array("0", data=PICTURE, chunks=(32, 32, 3))
+    axes = [{"name": "y", "unit": "micrometer"}, {"name": "x", "unit": "micrometer"}, {"name": "c"}]
+    scale = [{"type": "scale", "scale": [0.5, 0.5, 1]}]
+    ome = {
+        "multiscales": [
+            {"axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+        ],
+        "omero": {"channels": [{"color": "FF0000"}, {"color": "00FF00"}, {"color": "0000FF"}]},
+    }
+    group.attrs.update(ome if version == 2 else {"ome": ome})
+    names = (".zattrs", ".zgroup", "0/.zarray") if version == 2 else ("zarr.json", "0/zarr.json")
+    for path in [tmp_path / "a.zarr" / name for name in names]:
+        content = path.read_text()
+        for number, place in enumerate(places_in(json.loads(content))):
+            wrong = WRONG[number % len(WRONG)]
+            path.write_text(json.dumps(put(json.loads(content), place, wrong)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    read_slide(tmp_path / "a.zarr")
+                except InputError as error:
+                    assert "a.zarr" in str(error)
+        path.write_text(content)
+    read_slide(tmp_path / "a.zarr")
