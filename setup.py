@@ -92,8 +92,8 @@ SPATIALDATA = ["spatialdata>=0.5"]  # --format spatialdata
 DICOM = ["highdicom>=0.28", "pydicom>=3.0"]
 # `export --format onnx`
 ONNX = ["onnx>=1.16"]
-# Slides in OME-Zarr: the first release that reads both versions of Zarr.
-ZARR = ["zarr>=3.0"]
+# Slides in OME-Zarr. Zarr 3 reads both versions; 3.1.0 still writes shards with holes.
+ZARR = ["zarr>=3.1.3"]
 # What the commands can do, and what users' own scripts read the tables with. Zarr 3 does not run on
 # Python 3.10; of SpatialData, what does wants an older Dask than DASK.
 EVERYTHING = [
