@@ -12,7 +12,7 @@ import tifffile
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from steatosis_d2.data import tiff
-from steatosis_d2.data.ome_zarr import is_ome_zarr_folder
+from steatosis_d2.data.ome_zarr import is_ome_zarr_folder, is_spatialdata_store
 from steatosis_d2.data.pictures import choose_picture
 from steatosis_d2.data.pixels import (
     UnknownPixels,
@@ -43,7 +43,9 @@ def list_images(folder, *, suffixes=IMAGE_SUFFIXES):
     files = (
         path
         for path in _as_path(folder).iterdir()
-        if path.name.lower().endswith(tuple(suffixes)) and not path.name.startswith(".")
+        if path.name.lower().endswith(tuple(suffixes))
+        and not path.name.startswith(".")
+        and not is_spatialdata_store(path)
     )
     return sorted(files, key=lambda path: path.name)
 

@@ -1,6 +1,7 @@
 """OME-Zarr (NGFF 0.1 to 0.5): which of its pictures is meant, and its pixels and their size."""
 
 import itertools
+import json
 import logging
 import math
 import os
@@ -117,6 +118,25 @@ def is_ome_zarr_folder(path):
     return path.is_dir() and (
         path.suffix.lower() == ".zarr" or any((path / name).is_file() for name in _METADATA)
     )
+
+
+def is_spatialdata_store(path):
+    """
+    Whether a folder holds results in Zarr, and no slide: LazySlide keeps one beside each slide.
+
+    Args:
+        path (Path): of anything.
+
+    Returns:
+        bool: True for what SpatialData wrote.
+    """
+    for name in ("zarr.json", ".zattrs") if path.is_dir() else ():
+        try:
+            content = json.loads((path / name).read_bytes())
+            return "spatialdata_attrs" in content.get("attributes", content)
+        except (OSError, ValueError, AttributeError, TypeError):
+            continue
+    return False
 
 
 def is_zip(path):

@@ -51,7 +51,7 @@ def load_format(name):
     """
     if name not in FORMATS:
         raise InputError(f"format '{name}' is not known; expected one of: {', '.join(FORMATS)}.")
-    with needs_extra(name, f"--format {name}"):
+    with needs_extra(name, f"format '{name}'"):
         return importlib.import_module(FORMATS[name]).FORMAT
 
 

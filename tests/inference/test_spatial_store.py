@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -9,9 +10,11 @@ import pytest
 import shapely
 from drawn_slide import DISKS, MANY_FORMS, SHAPE, draw_slide, outline_real_tile
 
+from steatosis_d2.data.images import list_inputs
 from steatosis_d2.errors import InputError
 from steatosis_d2.inference.outputs import Reporting, write_slide_outputs
 from steatosis_d2.measurement.filters import parse_rules
+from steatosis_d2.slides.slide import SLIDE_SUFFIXES
 
 spatialdata = pytest.importorskip("spatialdata", reason="needs: pip install '.[spatialdata]'")
 import geopandas  # noqa: E402
@@ -156,6 +159,15 @@ def test_real_tile(tmp_path, shared_data):
     assert len(table) > 50
     assert_geoseries_equal(store["droplets"].geometry, table.geometry)
     assert store["measurements"][:, "area_um2"].X.ravel().tolist() == table["area_um2"].tolist()
+
+
+def test_store_beside_a_slide_is_no_input(folder, tmp_path):
+    """As LazySlide keeps it: else it would be taken for a slide in OME-Zarr."""
+    shutil.copytree(folder / "tile.zarr", tmp_path / "tile.zarr")
+    (tmp_path / "tile.png").touch()
+    files, faults = list_inputs([tmp_path], suffixes=SLIDE_SUFFIXES)
+    assert list(files) == ["tile.png"]
+    assert not faults
 
 
 def test_what_this_program_did_not_write_is_not_replaced(write, tmp_path):
