@@ -15,15 +15,9 @@ set -euo pipefail
 usage="usage: BUDGET=full|cpu|smoke tools/reproduce_table1.sh liver|nucleus OUTPUT_DIR SOURCES [KEY VALUE ...]"
 fail() { echo "error: $*" >&2; exit 1; }
 
-table=${1:?$usage} output=$(realpath -m "${2:?$usage}") budget=${BUDGET:?$usage} sources=
+table=${1:?$usage} output=$(realpath -m "${2:?$usage}") budget=${BUDGET:?$usage}
 words=("BUDGET=$budget" tools/reproduce_table1.sh "$@")
 shift 2
-if [ "$budget" != smoke ]; then
-    sources=$(realpath "${1:?$usage}")
-    shift
-fi
-cd "$(dirname "$0")/.."
-export DETECTRON2_DATASETS=$output/datasets
 
 case $table in
 liver)   depths="41 50 65" seeds="1 2 3" ;;
@@ -57,12 +51,19 @@ smoke)
         INPUT.SCALE 1.0 INPUT.CROP.SIZE "[96, 96]" DATALOADER.NUM_WORKERS 0
         SOLVER.IMS_PER_BATCH 2 SOLVER.BASE_LR 0.01
         MODEL.ROI_HEADS.SCORE_THRESH_TEST 0.0 TEST.DETECTIONS_PER_IMAGE 50
-        SOLVER.STAGES "[{'train': 'all', 'iterations': 12}]" SOLVER.CHECKPOINT_PERIOD 4
+        SOLVER.STAGES "[{'train': 'all', 'iterations': 8}]" SOLVER.CHECKPOINT_PERIOD 4
     ) ;;
 *) fail "BUDGET is '$budget'; expected full, cpu or smoke" ;;
 esac
+sources=
+if [ "$budget" != smoke ]; then
+    sources=$(realpath "${1:?$usage}")
+    shift
+fi
 recipe+=("$@")
 
+cd "$(dirname "$0")/.."
+export DETECTRON2_DATASETS=$output/datasets
 mkdir -p "$output"
 # Held by the trainings as well, so that none goes on beside a second run.
 exec 9> "$output/.lock"
@@ -138,7 +139,7 @@ done
 
 once "$output/starter/done" "The weights that ship" \
     python tools/train_net.py --config-file "configs/$table/starter.yaml" --eval-only \
-    "${evaluation[@]}" OUTPUT_DIR "$output/starter"
+    "${evaluation[@]}" DATALOADER.NUM_WORKERS 0 OUTPUT_DIR "$output/starter"
 if [ "$table" = liver ]; then
     for name in "${names_test[@]}"; do
         folder=$DETECTRON2_DATASETS/${name%_*}
