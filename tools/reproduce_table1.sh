@@ -37,7 +37,7 @@ cpu) recipe=(
     MODEL.ROI_BOX_HEAD.FC_DIM 512 MODEL.ROI_MASK_HEAD.CONV_DIM 128
     INPUT.MPP 0.25 INPUT.CROP.SIZE "[384, 384]"
     SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.02 SOLVER.WARMUP_ITERS 100 SOLVER.AMP.ENABLED True
-    SOLVER.STAGES "[{'train': 'all', 'iterations': 2000, 'steps': [1600, 1900]}]"
+    SOLVER.STAGES "[{'train': 'all', 'iterations': 1500, 'steps': [1200, 1400]}]"
     SOLVER.CHECKPOINT_PERIOD 200
 ) ;;
 smoke)

@@ -420,30 +420,28 @@ def _of_images(images, name):
 
 def format_page(paper, networks, test_sets, output):
     """All that is to be said, as Markdown."""
-    trainings = [training for of_network in networks.values() for training in of_network]
-    machines = "; ".join(sorted({training.machine for training in trainings}))
+    first_trainings = [trainings[0] for trainings in networks.values()]
+    machines = {training.machine for trainings in networks.values() for training in trainings}
     parts = [
         f"# Table 1 of {paper.name}, again",
         f"```bash\n{read_command(output)}\n```",
-        f"Figures are percentages, means over seeds. Hours are of one training, on {machines}.",
+        f"Figures are percentages, means over seeds. Hours are of one training, on "
+        f"{'; '.join(sorted(machines))}.",
     ]
     for name, methods in test_sets.items():
         parts += [
             f"## {name}",
             format_figures(paper, methods),
             describe_depth(paper, methods),
-            "### 95% intervals",
-            format_intervals(paper, methods),
+            *format_intervals(paper, methods),
         ]
     parts += [
         "## What differs from the paper",
-        format_conditions(paper, trainings[0], output),
+        format_conditions(paper, first_trainings, output),
         f"{paper.left_out} Rows of {paper.name} are of other images: compare them with care.",
         "## Commands",
         "One training of each network; the other seeds differ in `SEED` and `OUTPUT_DIR` alone.",
-        "```bash\n"
-        + "\n".join(of_network[0].command for of_network in networks.values())
-        + "\n```",
+        "```bash\n" + "\n".join(one.command for one in first_trainings) + "\n```",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -471,7 +469,12 @@ def format_figures(paper, methods):
 
 
 def format_intervals(paper, methods):
-    """Both intervals of each method, and of what each network has more than the shallowest."""
+    """
+    Both intervals of each method, and of what each network has more than the shallowest.
+
+    Returns:
+        list[str]: paragraphs; none where there are one seed and one image alone.
+    """
     networks = [method for method in methods if method.trainings]
     estimates = {
         method.name: [estimate(method, figure) for figure in paper.columns.values()]
@@ -488,29 +491,36 @@ def format_intervals(paper, methods):
         for kind in ("seeds", "images")
         if any(cells := [_interval(getattr(one, f"over_{kind}")) for one in of_method])
     ]
-    return _table(rows, ["method", "", *paper.columns])
+    return rows and [
+        "### 95% intervals",
+        _table(rows, ["method", "", *paper.columns]),
+        "COCO AP ranks the predictions of all images together; it has no interval over images.",
+    ]
 
 
 def describe_depth(paper, methods):
     """One sentence: how much better the deepest network is than the shallowest, and how surely."""
     shallowest, *_, deepest = [method for method in methods if method.trainings]
     difference = estimate_difference(deepest, shallowest, paper.columns[paper.decisive])
-    intervals = {
-        "over seeds": difference.over_seeds,
-        "over images": difference.over_images,
-    }
+    intervals = {"over seeds": difference.over_seeds, "over images": difference.over_images}
     known = {kind: interval for kind, interval in intervals.items() if not np.isnan(interval[0])}
-    is_sure = known and all(low * high > 0 for low, high in known.values())
-    stated = ", ".join(f"{kind} {_interval(interval)}" for kind, interval in known.items())
+    if known:
+        stated = ", ".join(f"{kind} {_interval(interval)}" for kind, interval in known.items())
+        is_sure = all(low * high > 0 for low, high in known.values())
+        verdict = (
+            f"95% interval {stated}: {'more' if is_sure else 'no more'} than chance would give"
+        )
+    else:
+        verdict = "one seed and one image cannot tell that from chance"
     return (
         f"What depth brought: {deepest.name} has {100 * difference.value:+.1f} points of "
-        f"{paper.decisive} against {shallowest.name} (95% interval {stated or 'not known'}), "
-        f"{'more' if is_sure else 'no more'} than chance would give."
+        f"{paper.decisive} against {shallowest.name} ({verdict})."
     )
 
 
-def format_conditions(paper, training, output):
-    config = training.config
+def format_conditions(paper, trainings, output):
+    """What the figures depend on, here and in the paper; trainings: one of each network."""
+    config = trainings[0].config
     datasets, solver = config["DATASETS"], config["SOLVER"]
     mpp, scale = config["INPUT"]["MPP"], config["INPUT"]["SCALE"]
     labels = {name.rpartition("_")[0] for name in datasets["TRAIN"]}
@@ -519,19 +529,26 @@ def format_conditions(paper, training, output):
         "measured on": _describe_data(output, datasets["TEST"]),
         "labels": "; ".join(f"{name}: {LABELS[name]}" for name in sorted(labels)),
         "images": f"brought to {mpp:g} um/px" if mpp else f"enlarged by {scale:g}",
-        "begins with": "COCO weights" if config["MODEL"]["WEIGHTS"] else "random weights",
+        "begins with": _describe_weights(config["MODEL"]["WEIGHTS"]),
         "channels of res2": config["MODEL"]["RESNETS"]["RES2_OUT_CHANNELS"],
-        "steps": f"{training.steps:,} of {solver['IMS_PER_BATCH']} crops of "
-        f"{config['INPUT']['CROP']['SIZE'][0]} px",
+        "steps": " / ".join(dict.fromkeys(f"{one.steps:,}" for one in trainings))
+        + f" of {solver['IMS_PER_BATCH']} crops of {config['INPUT']['CROP']['SIZE'][0]} px"
+        + (", of the heads first" if len(solver["STAGES"]) > 1 else ""),
     }
     rows = [[name, str(here[name]), in_paper] for name, in_paper in paper.conditions.items()]
     return _table(rows, ["", "here", paper.name], colalign=("left",) * 3)
 
 
+def _describe_weights(weights):
+    if not weights:
+        return "random weights"
+    return "COCO weights" if "/COCO-InstanceSegmentation/" in weights else weights
+
+
 def _describe_data(output, names):
     contents = {name: read_coco(find_annotations(output, name)) for name in names}
     return "; ".join(
-        f"{name}: {len(content['images'])} images, {len(content['annotations']):,} instances"
+        f"{name}: images {len(content['images'])}, instances {len(content['annotations']):,}"
         for name, content in contents.items()
     )
 

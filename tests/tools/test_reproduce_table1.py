@@ -199,9 +199,12 @@ def training(seed):
     )
 
 
-def method(name, *found):
+def method(name, *found, images=4):
     trainings = [training(seed) for seed in range(1, len(found) + 1)]
-    return table1.Method(name, [evaluate(one) for one in found], trainings)
+    evaluations = [evaluate(one) for one in found]
+    for one in evaluations:
+        del one.images[images:]
+    return table1.Method(name, evaluations, trainings)
 
 
 def test_row_is_the_mean_over_seeds():
@@ -220,6 +223,12 @@ def test_depth_is_judged_by_pairs_of_trainings():
     assert difference.over_seeds == pytest.approx((difference.value,) * 2)
     text = table1.describe_depth(table1.PAPERS["liver"], [shallow, deep])
     assert "B has +19.0 points of F1 against A (95% interval over seeds 19.0 to 19.0" in text
+
+
+def test_one_seed_and_one_image_have_no_interval():
+    methods = [method(name, FOUND, images=1) for name in "AB"]
+    assert "cannot tell" in table1.describe_depth(table1.PAPERS["liver"], methods)
+    assert table1.format_intervals(table1.PAPERS["liver"], methods) == []
 
 
 @pytest.mark.parametrize("by_each_seed", [True, False])
