@@ -16,7 +16,7 @@ usage="usage: BUDGET=full|cpu|smoke tools/reproduce_table1.sh liver|nucleus OUTP
 fail() { echo "error: $*" >&2; exit 1; }
 
 table=${1:?$usage} output=$(realpath -m "${2:?$usage}") budget=${BUDGET:?$usage}
-words=("BUDGET=$budget" tools/reproduce_table1.sh "$@")
+typed=("BUDGET=$budget" tools/reproduce_table1.sh "$@")
 shift 2
 
 case $table in
@@ -73,7 +73,7 @@ if [ "$(cat "$output/settings.txt" 2> /dev/null || echo "$settings")" != "$setti
     fail "'$output' was begun with other settings, which are in its settings.txt; give the same, or another folder"
 fi
 echo "$settings" > "$output/settings.txt"
-printf '%s\n' "${words[@]}" > "$output/command.txt"
+printf '%s\n' "${typed[@]}" > "$output/command.txt"
 
 once() { # DONE_FILE TITLE COMMAND ...: unless it has succeeded before; the file names the machine
     [ -e "$1" ] && return

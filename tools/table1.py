@@ -12,6 +12,7 @@ example:
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import shlex
@@ -88,7 +89,7 @@ PAPERS = {
             "mean matched IoU": ("instances", "mean_matched_iou"),
             "DSB 2018": ("instances", "dsb2018_score"),
         },
-        decisive="PQ",
+        decisive="PQ",  # AP, the paper's own, has no interval over images
         rows={"ResNet-50": {"AP": 56.06}, "ResNet-101": {"AP": 59.40}},
         left_out='Its "average mask IoU" (66.98 and 70.54) is not defined there.',
         conditions={
@@ -258,8 +259,11 @@ def read_hours(path):
     Returns:
         tuple[int, float]: steps, and hours without evaluation and checkpoints.
     """
-    records = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    seconds = {record["iteration"]: record["time"] for record in records if "time" in record}
+    seconds = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # a killed training may leave half a line
+            record = json.loads(line)
+            seconds |= {record["iteration"]: record["time"]} if "time" in record else {}
     steps = max(seconds) + 1
     return steps, float(np.mean(list(seconds.values()))) * steps / 3600
 
@@ -425,8 +429,9 @@ def format_page(paper, networks, test_sets, output):
     parts = [
         f"# Table 1 of {paper.name}, again",
         f"```bash\n{read_command(output)}\n```",
-        f"Figures are percentages, means over seeds. Hours are of one training, on "
-        f"{'; '.join(sorted(machines))}.",
+        "Figures are percentages, means over seeds. All but AP count what scores at least "
+        "`MODEL.ROI_HEADS.SCORE_THRESH_TEST`, and all labels made without a network. Hours are of "
+        f"one training, on {'; '.join(sorted(machines))}.",
     ]
     for name, methods in test_sets.items():
         parts += [

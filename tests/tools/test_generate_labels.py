@@ -227,13 +227,30 @@ def test_methods_are_compared_in_one_table(tiles, tmp_path, run_script):
     run_script(TOOL, tiles, "--output", tmp_path / "truth.json", "--mpp", "0.25")
     process = run_script(
         "tools/compare_labels.py", "--images", tiles, "--ground-truth", tmp_path / "truth.json",
-        "--mpp", "0.25",
+        "--output", tmp_path / "labels",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     rows = [line.split("|")[1:3] for line in process.stdout.splitlines() if "|" in line]
     figures = {name.strip(): value.strip() for name, value in rows}
     assert figures["clump-split"] == "1.000"
     assert float(figures["watershed"]) > 0.9
+    written = {path.name for path in (tmp_path / "labels").iterdir()}
+    assert written >= {"clump-split.json", "watershed.json"}
+    truth, labels = (
+        json.loads((tmp_path / file).read_text())
+        for file in ("truth.json", "labels/clump-split.json")
+    )
+    assert len(labels["annotations"]) == len(truth["annotations"])
+
+
+def test_methods_without_a_pixel_size_ask_for_it(tiles, tmp_path, run_script):
+    image = {"id": 1, "file_name": "glass.png", "height": 320, "width": 320}
+    (tmp_path / "truth.json").write_text(json.dumps({"images": [image], "annotations": []}))
+    process = run_script(
+        "tools/compare_labels.py", "--images", tiles, "--ground-truth", tmp_path / "truth.json"
+    )
+    assert process.returncode == 1
+    assert "does not say the pixel size of 'glass.png'; give it with --mpp" in process.stderr
 
 
 def test_scorecard_is_fitted_and_printed_as_source(tiles, tmp_path, run_script):

@@ -247,7 +247,8 @@ def test_hours_count_what_was_done_twice_once(tmp_path):
     """Killed after step 60 and gone on from step 40, slower: 40 steps of 9 s and 40 of 18 s."""
     done = [(19, 9.0), (39, 9.0), (59, 9.0), (59, 18.0), (79, 18.0)]
     lines = [json.dumps({"iteration": iteration, "time": time}) for iteration, time in done]
-    (tmp_path / "metrics.json").write_text("\n".join([*lines, '{"iteration": 80, "x/AP": 1}']))
+    lines += ['{"iteration": 80, "x/AP": 1}', '{"iteration": 99, "ti']
+    (tmp_path / "metrics.json").write_text("\n".join(lines))
     assert table1.read_hours(tmp_path / "metrics.json") == (80, pytest.approx(0.3))
 
 
