@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import compare_labels
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from steatosis_d2 import segment_image
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.data.synthetic import Anatomy, Look, SyntheticLiver
+from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.matching import match_instances, sparse_iou
 from steatosis_d2.evaluation.metrics import instance_metrics
 from steatosis_d2.instances.rle import decode_mask
@@ -243,14 +245,10 @@ def test_methods_are_compared_in_one_table(tiles, tmp_path, run_script):
     assert len(labels["annotations"]) == len(truth["annotations"])
 
 
-def test_methods_without_a_pixel_size_ask_for_it(tiles, tmp_path, run_script):
-    image = {"id": 1, "file_name": "glass.png", "height": 320, "width": 320}
-    (tmp_path / "truth.json").write_text(json.dumps({"images": [image], "annotations": []}))
-    process = run_script(
-        "tools/compare_labels.py", "--images", tiles, "--ground-truth", tmp_path / "truth.json"
-    )
-    assert process.returncode == 1
-    assert "does not say the pixel size of 'glass.png'; give it with --mpp" in process.stderr
+def test_methods_without_a_pixel_size_ask_for_it(tiles):
+    truth = {"images": [{"id": 1, "file_name": "glass.png"}], "annotations": []}
+    with pytest.raises(InputError, match=r"pixel size of 'glass.png'; give it with --mpp"):
+        compare_labels.label_images(truth, tiles, {}, mpp=None)
 
 
 def test_scorecard_is_fitted_and_printed_as_source(tiles, tmp_path, run_script):
