@@ -72,8 +72,6 @@ settings=$(printf '%s\n' "$table" "$sources" "${recipe[@]}")
 if [ "$(cat "$output/settings.txt" 2> /dev/null || echo "$settings")" != "$settings" ]; then
     fail "'$output' was begun with other settings, which are in its settings.txt; give the same, or another folder"
 fi
-echo "$settings" > "$output/settings.txt"
-printf '%s\n' "${typed[@]}" > "$output/command.txt"
 
 once() { # DONE_FILE TITLE COMMAND ...: unless it has succeeded before; the file names the machine
     [ -e "$1" ] && return
@@ -85,7 +83,7 @@ once() { # DONE_FILE TITLE COMMAND ...: unless it has succeeded before; the file
 describe_machine() {
     echo "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), cores: $(nproc)"
     if command -v nvidia-smi > /dev/null; then
-        nvidia-smi --query-gpu=name --format=csv,noheader
+        nvidia-smi --query-gpu=name --format=csv,noheader || true  # there, but without a GPU
     fi
 }
 
@@ -128,6 +126,9 @@ liver-*)
     [ ${#names_test[@]} -gt 0 ] || fail "'$sources' has neither torino_liver/ nor guo2019_liver/ in it"
     ;;
 esac
+
+echo "$settings" > "$output/settings.txt"
+printf '%s\n' "${typed[@]}" > "$output/command.txt"
 
 # Measured once, with the last weights: so nothing is chosen on the images that are measured.
 evaluation=(TEST.EVAL_PERIOD 0 DATASETS.TEST "$(as_tuple "${names_test[@]}")")

@@ -584,6 +584,7 @@ def _csv_figures(paper, method):
     for figure in paper.columns.values():
         one, name = estimate(method, figure), figure[1]
         cells[name] = one.value
+        cells[f"{name}_by_seed"] = " ".join(f"{value:.5g}" for value in method.values(figure))
         for kind, interval in (("seeds", one.over_seeds), ("images", one.over_images)):
             for end, value in zip(("low", "high"), interval, strict=True):
                 cells[f"{name}_over_{kind}_{end}"] = "" if np.isnan(value) else value

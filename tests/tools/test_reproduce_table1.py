@@ -216,6 +216,20 @@ def test_row_is_the_mean_over_seeds():
     assert cells[-2] == "0.75"
 
 
+def test_csv_has_each_seed_and_the_mean_with_its_ends(tmp_path):
+    paper, path = table1.PAPERS["liver"], tmp_path / "table.csv"
+    table1.write_csv(path, paper, {"val": [method("R", FOUND, FOUND_MORE)]})
+    [row] = csv.DictReader(path.open())
+    assert (row["test_set"], row["seeds"], row["machine"]) == ("val", "1 2", "cores: 2")
+    assert row["f1_by_seed"] == "0.66667 0.85714"
+    mean, low, high = (
+        float(row[f"f1{end}"]) for end in ("", "_over_seeds_low", "_over_seeds_high")
+    )
+    assert mean == pytest.approx((4 / 6 + 6 / 7) / 2)
+    assert (low + high) / 2 == pytest.approx(mean)
+    assert row["AP_over_images_low"] == ""
+
+
 def test_depth_is_judged_by_pairs_of_trainings():
     shallow, deep = method("A", FOUND, FOUND), method("B", FOUND_MORE, FOUND_MORE)
     difference = table1.estimate_difference(deep, shallow, ("instances", "f1"))
