@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import compare_labels
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from PIL import Image
 from steatosis_d2 import segment_image
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.data.synthetic import Anatomy, Look, SyntheticLiver
+from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.matching import match_instances, sparse_iou
 from steatosis_d2.evaluation.metrics import instance_metrics
 from steatosis_d2.instances.rle import decode_mask
@@ -227,13 +229,26 @@ def test_methods_are_compared_in_one_table(tiles, tmp_path, run_script):
     run_script(TOOL, tiles, "--output", tmp_path / "truth.json", "--mpp", "0.25")
     process = run_script(
         "tools/compare_labels.py", "--images", tiles, "--ground-truth", tmp_path / "truth.json",
-        "--mpp", "0.25",
+        "--output", tmp_path / "labels",
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
     rows = [line.split("|")[1:3] for line in process.stdout.splitlines() if "|" in line]
     figures = {name.strip(): value.strip() for name, value in rows}
     assert figures["clump-split"] == "1.000"
     assert float(figures["watershed"]) > 0.9
+    written = {path.name for path in (tmp_path / "labels").iterdir()}
+    assert written >= {"clump-split.json", "watershed.json"}
+    truth, labels = (
+        json.loads((tmp_path / file).read_text())
+        for file in ("truth.json", "labels/clump-split.json")
+    )
+    assert len(labels["annotations"]) == len(truth["annotations"])
+
+
+def test_methods_without_a_pixel_size_ask_for_it(tiles):
+    truth = {"images": [{"id": 1, "file_name": "glass.png"}], "annotations": []}
+    with pytest.raises(InputError, match=r"pixel size of 'glass.png'; give it with --mpp"):
+        compare_labels.label_images(truth, tiles, {}, mpp=None)
 
 
 def test_scorecard_is_fitted_and_printed_as_source(tiles, tmp_path, run_script):
