@@ -20,6 +20,7 @@ from steatosis_d2.data.pixels import (
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _CLASSIC = 42  # the version of TIFF that is not BigTIFF
+_SIZES = ("imagewidth", "imagelength", "tilewidth", "tilelength", "rowsperstrip", "samplesperpixel")
 _RED_GREEN_BLUE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
 # Colours that tifffile gives as they are stored, and Pillow as RGB.
 _LEFT_TO_PILLOW = {PHOTOMETRIC.SEPARATED, PHOTOMETRIC.CIELAB, PHOTOMETRIC.ICCLAB}
@@ -74,6 +75,21 @@ class Picture:
         n_extra = len(self.page.extrasamples or ())
         return 3 if self.has_rgb_pages else max(1, self.page.samplesperpixel - n_extra)
 
+    def check_whole(self):
+        """
+        Refuse what has fewer strips or tiles than its size needs: black would be in their place.
+
+        Raises:
+            UnknownPixels: says how many there are.
+        """
+        for page in {*self.pages, *(page for pages in self.levels for page in pages)}:
+            stated, stored = math.prod(page.keyframe.chunked), len(page.dataoffsets)
+            if stored < stated and not page.keyframe.is_contiguous:
+                raise UnknownPixels(
+                    f"has {stored} of the {stated} pieces that its size needs: its header is "
+                    "damaged. Export or copy it again."
+                )
+
     @property
     def orientation(self):
         """Of the TIFF tag (int): 1 is upright."""
@@ -109,6 +125,7 @@ def read_picture_rgb(picture):
         UnknownPixels: the kind of its pixels is not known. What else tifffile raises depends on
             the damage.
     """
+    picture.check_whole()
     stored, page = picture.read(), picture.page
     rgb = decode_pixels(
         stored,
@@ -139,6 +156,8 @@ def read_tiff_values(path):
     with path.open("rb") as file, tifffile.TiffFile(file) as tiff:
         pictures = list_pictures(tiff)
         most = max(picture.width * picture.height for picture in pictures)
+        for picture in pictures:
+            picture.check_whole()
         return [
             (turn_upright(picture.read(), picture.orientation), _palette(picture.page))
             for picture in pictures
@@ -159,11 +178,31 @@ def list_pictures(tiff):
     Raises:
         UnknownPixels: there is none.
     """
-    _check_chain(tiff)
+    check_header(tiff)
     pictures = [picture for series in tiff.series for picture in _split_series(series, tiff)]
     if not pictures:
         raise UnknownPixels("holds no picture; expected one. Export it again.")
     return sorted(pictures, key=lambda picture: picture.number)
+
+
+def check_header(tiff):
+    """
+    Refuse damage that tifffile would take hours or all memory for.
+
+    Args:
+        tiff (tifffile.TiffFile): open.
+
+    Raises:
+        UnknownPixels: its pages run in a circle, or a size is no number.
+    """
+    _check_chain(tiff)
+    for page in tiff.pages:
+        for name in _SIZES:
+            size = getattr(page.keyframe, name)
+            if not isinstance(size, int):  # a tuple, which can be multiplied, too
+                raise UnknownPixels(
+                    f"is damaged: its {name} is {str(size)[:40]}; expected a number. Copy it again."
+                )
 
 
 def _check_chain(tiff):

@@ -30,6 +30,7 @@ from steatosis_d2.data.pictures import choose_picture
 from steatosis_d2.data.pixel_size import check_mpp, decide_mpp, read_decimal, read_tiff_mpp_xy
 from steatosis_d2.data.pixels import UnknownPixels, as_rgb8, count_bits
 from steatosis_d2.data.tiff import (
+    check_header,
     count_colour_bits,
     decode_pixels,
     is_left_to_pillow,
@@ -293,6 +294,7 @@ def _list_tiff_tile_sizes(path):
     """Width and height of a TIFF's tiles, which OpenSlide does not tell of every scanner."""
     try:
         with tifffile.TiffFile(path) as tiff:
+            check_header(tiff)
             pages: list = list(tiff.pages)  # or frames, of which the type knows no tiles
             return [(page.tilewidth, page.tilelength) for page in pages]
     except Exception:  # no TIFF, or one that only OpenSlide understands
@@ -343,6 +345,7 @@ class _TiffSlide(_PieceSlide):
     def __init__(self, path, *, page, stated_mpp_xy):
         self._tiff = tifffile.TiffFile(path)
         picture = choose_picture(list_pictures(self._tiff), page=page)
+        picture.check_whole()
         self._levels, self._n_colours = picture.levels, picture.n_colours
         self._n_bits = self._count_bits()
         self._file_lock = threading.Lock()

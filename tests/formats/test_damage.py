@@ -169,6 +169,30 @@ def test_pictures(tmp_path, name, read):
     check(tmp_path / name, (tmp_path / name).read_bytes(), read, seed=1)
 
 
+@pytest.mark.parametrize("read", [read_image_rgb, read_slide])
+@pytest.mark.parametrize("name", ["lzw.tif", "a.ome.tif"])
+def test_a_height_that_the_pieces_do_not_fill_is_refused(tmp_path, name, read):
+    """It was read, as gigabytes of black."""
+    path = tmp_path / name
+    PICTURES[name](path)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["ImageLength"].overwrite(6_000_000, dtype="I")
+    with pytest.raises(InputError, match=r"of the \d+ pieces that its size needs"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [read_image_rgb, read_slide])
+def test_a_size_that_is_no_number_is_refused(tmp_path, read):
+    """A tuple times a billion took all memory."""
+    path = tmp_path / "a.tif"
+    PICTURES["tiles.tif"](path)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["TileWidth"].overwrite((1, 1), dtype="H")
+        tiff.pages[0].tags["TileLength"].overwrite(1_400_000_000, dtype="I")
+    with pytest.raises(InputError, match=r"its tilewidth is .*expected a number"):
+        read(path)
+
+
 @pytest.mark.parametrize("name", SLIDES)
 @pytest.mark.timeout(300)
 def test_slides_of_scanners(tmp_path, name):
