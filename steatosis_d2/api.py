@@ -27,6 +27,7 @@ from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting
 from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
     EXCLUDE,
+    FLAG,
     OVERLAP_PX,
     TILE_PX,
     Tiling,
@@ -395,7 +396,8 @@ def label_inputs(
         _, failed = _run_pipeline(
             items,
             ClassicalChoice(method),
-            tiling=Tiling(mpp=mpp, page=page),
+            # What is not labelled is background to a network that learns from it.
+            tiling=Tiling(mpp=mpp, page=page, artefacts=FLAG),
             reporting=Reporting(),
             outputs=LabelOutputs(needs_mpp=mpp != ESTIMATE, overlays=overlays),
             journals=journals,

@@ -15,6 +15,7 @@ from PIL import Image
 
 import steatosis_d2
 from steatosis_d2 import api
+from steatosis_d2.data.synthetic import random_liver
 from steatosis_d2.errors import InputError
 
 
@@ -167,3 +168,15 @@ def test_import_is_light_and_public_names_are_listed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[] True False\n"
+
+
+def test_labels_are_of_tissue_out_of_focus_too(tmp_path):
+    """What is not labelled is background to a network that learns from it."""
+    liver = random_liver(np.random.default_rng(3), mpp=0.5, fat_fraction=0.25, glass_fraction=0.0)
+    image = liver.render(top=0, left=0, height=400, width=800).image_rgb.copy()
+    image[:, 400:] = cv2.GaussianBlur(image, (0, 0), 2.5 / 0.5)[:, 400:]
+    Image.fromarray(image).save(tmp_path / "half.png")
+    labels = steatosis_d2.label(tmp_path / "half.png", mpp=0.5)
+    [half] = steatosis_d2.segment(tmp_path / "half.png", mpp=0.5, model="clump-split")
+    assert sum(one["bbox"][0] > 420 for one in labels.coco["annotations"]) > 5
+    assert (half.table["left_px"] < 420).all()

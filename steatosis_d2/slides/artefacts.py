@@ -18,9 +18,9 @@ FOCUS_BLOCK_UM = 100.0
 # standard deviation of 1.5 um, 28% at 2 um, 74% at 3 um. In focus no block is above 1.2.
 MAX_BLUR_UM = 1.6
 # Grey levels per um. The steepest twentieth of a block in focus has 20 or more, if it is tissue.
-FAINT = 3.0
+_FAINT = 3.0
 # Less is one colour, without the noise of a camera, as in a drawing.
-FLAT = 0.1
+_FLAT = 0.1
 _STEEP_SHARE, _STEEPEST_SHARE = 0.05, 0.02
 _MIN_STAINED_SHARE = 0.25
 _BLOCKS_PER_WINDOW = 8
@@ -171,14 +171,14 @@ def _measure_slope(grey):
 
 def _is_blurred(slopes, slopes_reblurred):
     """Whether a block's edges are faint or wide."""
-    is_edge = slopes > FLAT * FOCUS_MPP
+    is_edge = slopes > _FLAT * FOCUS_MPP
     if is_edge.mean() < _STEEP_SHARE:
         return False
     slopes, slopes_reblurred = slopes[is_edge], slopes_reblurred[is_edge]
     steep, steepest = np.quantile(slopes, (1 - _STEEP_SHARE, 1 - _STEEPEST_SHARE))
-    if steepest < FAINT * FOCUS_MPP:
+    if steepest < _FAINT * FOCUS_MPP:
         return True
-    is_steep = slopes >= max(steep, FAINT * FOCUS_MPP)
+    is_steep = slopes >= max(steep, _FAINT * FOCUS_MPP)
     loss = np.median(slopes[is_steep] / np.maximum(slopes_reblurred[is_steep], 1e-6))
     blur_px = _REBLUR_PX / np.sqrt(max(loss**2 - 1, 1e-6))
     return blur_px * FOCUS_MPP > MAX_BLUR_UM
