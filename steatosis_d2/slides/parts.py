@@ -72,7 +72,7 @@ def split_by_piece(tissue, *, mpp):
     reach = max(1, round(GAP_UM / 2 / cell_um))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1,) * 2)
     # A core is one piece, though its middle may be out of focus; a pen's line may join two.
-    whole = tissue.stained & ~tissue.artefacts.get(INK, np.False_)
+    whole = tissue.with_artefacts & ~tissue.artefacts.get(INK, np.False_)
     joined = cv2.dilate(whole.astype(np.uint8), disk)
     _, pieces = cv2.connectedComponents(joined)
     pieces = np.where(whole, pieces, 0)

@@ -70,15 +70,15 @@ class TissueMask:
         return self._measure(self.mask)
 
     @property
-    def stained(self):
+    def with_artefacts(self):
         """Tissue and artefacts (ndarray), as the mask."""
         return np.any([self.mask, *self.artefacts.values()], axis=0)
 
     def artefact_percents(self):
         """Kind of artefact -> its share of tissue and artefacts in percent; None without any."""
-        stained_px = self._measure(self.stained)
+        whole_px = self._measure(self.with_artefacts)
         return {
-            kind: 100 * self._measure(cells) / stained_px if stained_px else None
+            kind: 100 * self._measure(cells) / whole_px if whole_px else None
             for kind, cells in self.artefacts.items()
         }
 
@@ -167,7 +167,7 @@ class TissueMask:
     def within(self, geometry):
         """The tissue (TissueMask) in a geometry, which may miss the slide; by cells' centres."""
         shapely.prepare(geometry)
-        rows, columns = np.nonzero(self.stained)
+        rows, columns = np.nonzero(self.with_artefacts)
         inside = shapely.contains_xy(
             geometry, (columns + 0.5) * self.cell_px, (rows + 0.5) * self.cell_px
         )

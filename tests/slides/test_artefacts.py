@@ -66,6 +66,12 @@ def test_blur_is_judged_in_um(mpp, side_px):
     assert percents(defocus(sharp, 3.0, mpp=mpp), mpp=mpp)["out of focus"] > 95
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 400), (3, 5)])
+def test_pictures_of_a_few_pixels_are_judged(shape):
+    noise = np.random.default_rng(0).normal((200, 120, 170), 2, (*shape, 3))
+    assert percents(noise.round().astype(np.uint8))["ink"] in (0, None)
+
+
 def test_large_pixels_show_no_blur():
     assert percents(defocus(draw_liver(), 4.0), mpp=1.2)["out of focus"] == 0
 
