@@ -15,7 +15,10 @@ set -euo pipefail
 usage="usage: BUDGET=full|cpu|smoke tools/reproduce_table1.sh liver|nucleus OUTPUT_DIR SOURCES [KEY VALUE ...]"
 fail() { echo "error: $*" >&2; exit 1; }
 
-table=${1:?$usage} output=$(realpath -m "${2:?$usage}") budget=${BUDGET:?$usage}
+root=$(realpath "$(dirname "$0")/..")
+within_root() { realpath -ms --relative-base="$root" "$1"; }  # short commands in the table
+
+table=${1:?$usage} output=$(within_root "${2:?$usage}") budget=${BUDGET:?$usage}
 typed=("BUDGET=$budget" tools/reproduce_table1.sh "$@")
 shift 2
 
@@ -35,9 +38,9 @@ cpu) recipe=(
     MODEL.RESNETS.WIDTH_PER_GROUP 32 MODEL.RESNETS.NORM BN MODEL.RESNETS.STRIDE_IN_1X1 False
     MODEL.FPN.OUT_CHANNELS 128 MODEL.FPN.NORM BN
     MODEL.ROI_BOX_HEAD.FC_DIM 512 MODEL.ROI_MASK_HEAD.CONV_DIM 128
-    INPUT.MPP $mpp INPUT.CROP.SIZE "[384, 384]"
+    INPUT.MPP $mpp INPUT.CROP.SIZE "[256, 256]"
     SOLVER.IMS_PER_BATCH 4 SOLVER.BASE_LR 0.02 SOLVER.WARMUP_ITERS 100 SOLVER.AMP.ENABLED True
-    SOLVER.STAGES "[{'train': 'all', 'iterations': 1500, 'steps': [1200, 1400]}]"
+    SOLVER.STAGES "[{'train': 'all', 'iterations': 1000, 'steps': [800, 950]}]"
     SOLVER.CHECKPOINT_PERIOD 200
 ) ;;
 smoke)
@@ -57,12 +60,12 @@ smoke)
 esac
 sources=
 if [ "$budget" != smoke ]; then
-    sources=$(realpath "${1:?$usage}")
+    sources=$(within_root "${1:?$usage}")
     shift
 fi
 recipe+=("$@")
 
-cd "$(dirname "$0")/.."
+cd "$root"
 export DETECTRON2_DATASETS=$output/datasets
 mkdir -p "$output"
 # Held by the trainings as well, so that none goes on beside a second run.
@@ -128,7 +131,8 @@ liver-*)
 esac
 
 echo "$settings" > "$output/settings.txt"
-printf '%s\n' "${typed[@]}" > "$output/command.txt"
+mkdir -p "$output/results"
+printf '%s\n' "${typed[@]}" > "$output/results/command.txt"
 
 # Measured once, with the last weights: so nothing is chosen on the images that are measured.
 evaluation=(TEST.EVAL_PERIOD 0 DATASETS.TEST "$(as_tuple "${names_test[@]}")")
@@ -152,4 +156,5 @@ if [ "$table" = liver ]; then
 fi
 
 printf '\n== The table\n'
-python tools/table1.py "$table" "$output"
+python tools/measure_table1.py "$table" "$output"
+python tools/table1.py "$table" "$output/results" --output "$output"

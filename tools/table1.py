@@ -1,35 +1,30 @@
 #!/usr/bin/env python
 """
-The table of a paper's networks, from what tools/reproduce_table1.sh has left in its folder.
+The table of a paper's networks, from the files that tools/measure_table1.py wrote.
 
 A network's figures are means over its trainings, one a seed. Their 95% intervals are of two kinds:
 over seeds (Student's t) for what another training would give, and over images (bootstrap) for what
 other images would give.
 
 example:
-  python tools/table1.py liver output/table1
+  python tools/table1.py liver output/table1/results --output output/table1
   writes output/table1/table.md and output/table1/table.csv
 """
 
 import argparse
-import contextlib
 import csv
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 from scipy import stats
 from tabulate import tabulate
 
-from steatosis_d2.data.coco import read_coco
 from steatosis_d2.errors import InputError, exit_cleanly
-from steatosis_d2.evaluation.figures import MATCH_IOU, Evaluation, evaluate_pairs
-from steatosis_d2.evaluation.image_pairs import pair_images
 from steatosis_d2.evaluation.tables import TABLE_1_COLUMNS
-from steatosis_d2.files import replace_when_done
+from steatosis_d2.files import replace_when_done, write_json
 from steatosis_d2.statistics.bootstrap import LEVEL, bootstrap_interval
 
 
@@ -104,13 +99,6 @@ PAPERS = {
     ),
 }
 
-LABELS = {
-    "liver_torino": "outlined by hand by an expert",
-    "liver_guo2019": "the paper's own, as published",
-    "liver_synthetic": "drawn, so known exactly",
-    "nucleus_bbbc038": "BBBC038's, with the community's corrections",
-}
-
 
 @dataclass(frozen=True)
 class Training:
@@ -118,47 +106,81 @@ class Training:
     A training that is done.
 
     Attributes:
-        folder (Path): its ``OUTPUT_DIR``.
         seed (int): that it was begun with.
-        config (dict): every key.
         steps (int): how many it took.
         hours (float): that they took.
         machine (str): on which.
         command (str): by which.
+        conditions (dict): what figures depend on -> how it was.
     """
 
-    folder: Path
     seed: int
-    config: dict
     steps: int
     hours: float
     machine: str
     command: str
+    conditions: dict
+
+
+@dataclass(frozen=True)
+class Figure:
+    """
+    A figure of one test set, and what each image adds to it.
+
+    Attributes:
+        value (float): itself.
+        part, whole (list or None): a number for each image; their sums' ratio is the figure. None
+            for COCO AP, which is no such ratio.
+    """
+
+    value: float
+    part: list[float] | None
+    whole: list[float] | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """
+    What one training, or a method that needs none, has reached.
+
+    Attributes:
+        method (str): what its row is called.
+        training (Training or None): how it was trained.
+        figures (dict): test set -> heading -> :class:`Figure`.
+        images (dict): test set -> names of its images.
+    """
+
+    method: str
+    training: Training | None
+    figures: dict
+    images: dict
 
 
 @dataclass(frozen=True)
 class Method:
     """
-    A row of the table.
+    A row of the table: a method's results on one test set.
 
     Attributes:
         name (str): what the row is called.
-        evaluations (list[Evaluation]): of one test set, one a training.
+        figures (list[dict]): heading -> :class:`Figure`, one dict a training.
         trainings (list[Training]): the trainings; none of what was not trained.
     """
 
     name: str
-    evaluations: list[Evaluation]
+    figures: list[dict]
     trainings: list[Training]
 
-    def values(self, figure):
-        """A figure, given by its group and name, of each evaluation: ndarray."""
-        group, name = figure
-        return np.array([evaluation.metrics[group][name] for evaluation in self.evaluations])
+    def values(self, heading):
+        """A figure's value by each training: ndarray."""
+        return np.array([of_training[heading].value for of_training in self.figures])
 
-    def shares(self, figure):
-        """Each evaluation's :func:`count_shares` of a figure: list[tuple]."""
-        return [count_shares(evaluation.images, figure) for evaluation in self.evaluations]
+    def shares(self, heading):
+        """What the images add to a figure, by each training: list[tuple], or None."""
+        figures = [of_training[heading] for of_training in self.figures]
+        if any(figure.part is None for figure in figures):
+            return None
+        return [(np.asarray(figure.part), np.asarray(figure.whole)) for figure in figures]
 
 
 @dataclass(frozen=True)
@@ -177,18 +199,14 @@ class Estimate:
 
 
 def main():
-    """Measure everything, write two files and show one of them."""
+    """Put the results together, write two files and show one of them."""
     arguments = parse_arguments()
-    paper, output = PAPERS[arguments.table], arguments.output
-    networks = find_networks(output)
-    test_sets = {
-        name: measure_methods(output, networks, name)
-        for name in read_config(output / "starter")["DATASETS"]["TEST"]
-    }
-    text = format_page(paper, networks, test_sets, output)
-    with replace_when_done(output / "table.md") as temporary:
+    paper, results = PAPERS[arguments.table], read_results(arguments.results)
+    test_sets = {name: arrange_methods(results, name) for name in results[0].figures}
+    text = format_page(paper, test_sets, read_command(arguments.results))
+    with replace_when_done(arguments.output / "table.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
-    write_csv(output / "table.csv", paper, test_sets)
+    write_csv(arguments.output / "table.csv", paper, test_sets)
     print(text)
 
 
@@ -197,140 +215,108 @@ def parse_arguments():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("table", choices=PAPERS, help="which paper's")
-    parser.add_argument("output", type=Path, metavar="DIR", help="what the script has left")
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of *.json")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where to write")
     return parser.parse_args()
 
 
-def find_networks(output):
-    """Name -> trainings of each network, the shallowest first, by seeds that all of them have."""
-    depths = sorted(int(folder.name.removeprefix("R-")) for folder in output.glob("R-*"))
-    networks = {
-        f"ResNet-{depth}": {
-            training.seed: training
-            for training in map(read_training, output.glob(f"R-{depth}/seed-*"))
-            if training is not None
-        }
-        for depth in depths
-    }
-    seeds = sorted(set.intersection(*map(set, networks.values()))) if networks else []
-    if not seeds:
+def write_result(folder, result):
+    """Write a result into a folder, under a name of its own."""
+    seed = f"_seed-{result.training.seed}" if result.training else ""
+    write_json(folder / f"{result.method}{seed}.json", asdict(result))
+
+
+def read_results(folder):
+    """
+    All results of a folder.
+
+    Returns:
+        list[Result]: those that were trained by seeds that every network has, and all others.
+
+    Raises:
+        InputError: no seed is common to all networks, or they were not measured on the same images.
+    """
+    results = [_read_result(file) for file in sorted(folder.glob("*.json"))]
+    seeds = {}
+    for result in results:
+        if result.training:
+            seeds.setdefault(result.method, set()).add(result.training.seed)
+    common = set.intersection(*seeds.values()) if seeds else set()
+    if not common:
         raise InputError(
-            f"'{output}' has no seed by which every network is trained; run "
+            f"'{folder}' has no seed by which every network is trained; run "
             "tools/reproduce_table1.sh to its end."
         )
-    return {name: [of_seed[seed] for seed in seeds] for name, of_seed in networks.items()}
+    for result in results:
+        if result.images != results[0].images:
+            raise InputError(
+                f"in '{folder}' {result.method} was measured on other images than "
+                f"{results[0].method}; put results of the same images together."
+            )
+    return [one for one in results if one.training is None or one.training.seed in common]
 
 
-def read_training(folder):
-    """What a training's folder says of it; None where it has not come to its end."""
-    done = folder / "done"
-    if not done.is_file():
-        return None
-    config = read_config(folder)
-    steps, hours = read_hours(folder / "metrics.json")
-    return Training(
-        folder=folder,
-        seed=config["SEED"],
-        config=config,
-        steps=steps,
-        hours=hours,
-        machine=", ".join(done.read_text(encoding="utf-8").split("\n")).strip(", "),
-        command=read_command(folder),
-    )
-
-
-def read_config(folder):
-    return yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+def _read_result(path):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    training = content["training"] and Training(**content["training"])
+    figures = {
+        test_set: {heading: Figure(**figure) for heading, figure in of_set.items()}
+        for test_set, of_set in content["figures"].items()
+    }
+    return Result(content["method"], training, figures, content["images"])
 
 
 def read_command(folder):
-    """The command whose words a folder holds, one a line, as it is typed."""
+    """The command whose words a folder's ``command.txt`` holds, one a line, as it is typed."""
     words = (folder / "command.txt").read_text(encoding="utf-8").splitlines()
     return " ".join(f'"{word}"' if shlex.quote(word) != word else word for word in words)
 
 
-def read_hours(path):
-    """
-    Number of steps that a training took, and how long; what was done twice counts once.
-
-    Args:
-        path (Path): ``metrics.json`` of Detectron2, which a resumed training goes on writing.
-
-    Returns:
-        tuple[int, float]: steps, and hours without evaluation and checkpoints.
-    """
-    seconds = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # a killed training may leave half a line
-            record = json.loads(line)
-            seconds |= {record["iteration"]: record["time"]} if "time" in record else {}
-    steps = max(seconds) + 1
-    return steps, float(np.mean(list(seconds.values()))) * steps / 3600
-
-
-def measure_methods(output, networks, test_set):
-    """All rows of a test set: what has no network, what ships, what was trained."""
-    truth_file = find_annotations(output, test_set)
-    truth = read_coco(truth_file)
-
-    def measure(predictions, score_threshold):
-        pairs = pair_images(
-            truth, read_coco(predictions), truth_name=truth_file, predictions_name=predictions
-        )
-        return evaluate_pairs(pairs, score_threshold=score_threshold)
-
-    classical = sorted((output / "classical" / test_set).glob("*.json"))
-    return [
-        *(Method(file.stem, [measure(file, 0.0)], []) for file in classical),
-        Method("starter", [measure(*find_predictions(output / "starter", test_set))], []),
-        *(
+def arrange_methods(results, test_set):
+    """The rows of a test set: what has no network, what ships, what was trained, by depth."""
+    names = sorted({result.method for result in results}, key=_place)
+    methods = []
+    for name in names:
+        of_name = [result for result in results if result.method == name]
+        of_name.sort(key=lambda result: result.training.seed if result.training else 0)
+        methods.append(
             Method(
                 name,
-                [measure(*find_predictions(one.folder, test_set)) for one in trainings],
-                trainings,
+                [result.figures[test_set] for result in of_name],
+                [result.training for result in of_name if result.training],
             )
-            for name, trainings in networks.items()
-        ),
-    ]
+        )
+    return methods
 
 
-def find_annotations(output, name):
-    """The COCO file of a data set that the script has prepared, by its name in configs."""
-    dataset, _, split = name.rpartition("_")
-    return output / "datasets" / dataset / "annotations" / f"instances_{split}.json"
+def _place(name):
+    """A key to sort methods by."""
+    _, is_network, depth = name.partition("ResNet-")
+    return (2, int(depth), "") if is_network else (int(name == "starter"), 0, name)
 
 
-def find_predictions(folder, test_set):
-    """What a network found in a test set, and the lowest score that counts by its config."""
-    config = read_config(folder)
-    inference = folder / "inference"
-    if len(config["DATASETS"]["TEST"]) > 1:
-        inference /= test_set
-    return inference / "predictions.json", config["MODEL"]["ROI_HEADS"]["SCORE_THRESH_TEST"]
-
-
-def estimate(method, figure):
+def estimate(method, heading):
     """A figure of one method, with its intervals."""
-    values = method.values(figure)
+    values = method.values(heading)
     return Estimate(
         float(values.mean()),
         interval_over_seeds(values),
-        interval_over_images(method.shares(figure)),
+        interval_over_images(method.shares(heading)),
     )
 
 
-def estimate_difference(method, other, figure):
+def estimate_difference(method, other, heading):
     """
     How much higher a figure is than another method's, with the intervals of that.
 
     Trainings of one seed see the same images in the same order, and all are measured on the same:
     so both intervals are of paired differences.
     """
-    differences = method.values(figure) - other.values(figure)
+    differences = method.values(heading) - other.values(heading)
     return Estimate(
         float(differences.mean()),
         interval_over_seeds(differences),
-        interval_over_images(method.shares(figure), minus=other.shares(figure)),
+        interval_over_images(method.shares(heading), minus=other.shares(heading)),
     )
 
 
@@ -356,13 +342,14 @@ def interval_over_images(shares, *, minus=()):
     95% interval of a figure by a bootstrap over images, the same ones for every training.
 
     Args:
-        shares (list): :func:`count_shares` of each training; the figure is their mean.
+        shares (list or None): part and whole of each training, as :class:`Figure` has them; the
+            figure is the mean of their ratios. None where it is no ratio.
         minus (list): the same of what is taken away from it.
 
     Returns:
-        tuple[float, float]: NaN for a single image, and for figures without shares (COCO AP).
+        tuple[float, float]: NaN for a single image, and without shares.
     """
-    if None in shares or len(shares[0][0]) < 2:
+    if shares is None or len(shares[0][0]) < 2:
         return np.nan, np.nan
     samples = [counts for share in (*shares, *minus) for counts in share]
     end = 2 * len(shares)
@@ -383,52 +370,15 @@ def mean_ratio(counts):
     return np.mean(ratios, axis=0)
 
 
-def count_shares(images, figure):
-    """
-    What each image adds to a figure, which is the ratio of two sums over images.
-
-    Args:
-        images (list[ImageMeasurement]): of one evaluation.
-        figure (tuple): its group and name.
-
-    Returns:
-        tuple or None: two ndarrays, shape (n,), whose sums' ratio is the figure; None for COCO AP,
-        which is no such ratio.
-    """
-    group, name = figure
-    truths, predictions = (
-        np.array([getattr(image.match, key) for image in images], float)
-        for key in ("n_truths", "n_predictions")
-    )
-    iou_threshold = int(name.rpartition("_")[2]) / 100 if group == "by_iou" else MATCH_IOU
-    hits = [image.match.ious[image.match.hits(iou_threshold)] for image in images]
-    found, ious = (np.array([measure(one) for one in hits], float) for measure in (len, np.sum))
-    if group == "segm":
-        return None
-    if group == "paper":  # means over images with droplets, if there are any
-        counted = (truths > 0) | ~truths.any()
-        return counted * _of_images(images, name), counted.astype(float)
-    pooled = {
-        "f1": (2 * found, predictions + truths),
-        "f1_70": (2 * found, predictions + truths),
-        "recall": (found, truths),
-        "pq": (2 * ious, predictions + truths),
-        "mean_matched_iou": (ious, found),
-    }
-    return pooled.get(name) or (_of_images(images, name), np.ones(len(images)))
-
-
-def _of_images(images, name):
-    return np.array([image.figures[name] for image in images])
-
-
-def format_page(paper, networks, test_sets, output):
-    """All that is to be said, as Markdown."""
-    first_trainings = [trainings[0] for trainings in networks.values()]
-    machines = {training.machine for trainings in networks.values() for training in trainings}
+def format_page(paper, test_sets, typed):
+    """All that is to be said, as Markdown; typed: the command that began it."""
+    methods = next(iter(test_sets.values()))
+    networks = [method.trainings for method in methods if method.trainings]
+    first_trainings = [trainings[0] for trainings in networks]
+    machines = {training.machine for trainings in networks for training in trainings}
     parts = [
         f"# Table 1 of {paper.name}, again",
-        f"```bash\n{read_command(output)}\n```",
+        f"```bash\n{typed}\n```",
         "Figures are percentages, means over seeds. All but AP count what scores at least "
         "`MODEL.ROI_HEADS.SCORE_THRESH_TEST`, and all labels made without a network. Hours are of "
         f"one training, on {'; '.join(sorted(machines))}.",
@@ -442,7 +392,7 @@ def format_page(paper, networks, test_sets, output):
         ]
     parts += [
         "## What differs from the paper",
-        format_conditions(paper, first_trainings, output),
+        format_conditions(paper, first_trainings),
         f"{paper.left_out} Rows of {paper.name} are of other images: compare them with care.",
         "## Commands",
         "One training of each network; the other seeds differ in `SEED` and `OUTPUT_DIR` alone.",
@@ -456,7 +406,7 @@ def format_figures(paper, methods):
         [
             method.name,
             " ".join(str(training.seed) for training in method.trainings),
-            *(_percent(method.values(figure).mean()) for figure in paper.columns.values()),
+            *(_percent(method.values(heading).mean()) for heading in paper.columns),
             _hours(method.trainings),
         ]
         for method in methods
@@ -482,11 +432,10 @@ def format_intervals(paper, methods):
     """
     networks = [method for method in methods if method.trainings]
     estimates = {
-        method.name: [estimate(method, figure) for figure in paper.columns.values()]
-        for method in methods
+        method.name: [estimate(method, heading) for heading in paper.columns] for method in methods
     } | {
         f"{method.name} minus {networks[0].name}": [
-            estimate_difference(method, networks[0], figure) for figure in paper.columns.values()
+            estimate_difference(method, networks[0], heading) for heading in paper.columns
         ]
         for method in networks[1:]
     }
@@ -506,7 +455,7 @@ def format_intervals(paper, methods):
 def describe_depth(paper, methods):
     """One sentence: how much better the deepest network is than the shallowest, and how surely."""
     shallowest, *_, deepest = [method for method in methods if method.trainings]
-    difference = estimate_difference(deepest, shallowest, paper.columns[paper.decisive])
+    difference = estimate_difference(deepest, shallowest, paper.decisive)
     intervals = {"over seeds": difference.over_seeds, "over images": difference.over_images}
     known = {kind: interval for kind, interval in intervals.items() if not np.isnan(interval[0])}
     if known:
@@ -523,39 +472,13 @@ def describe_depth(paper, methods):
     )
 
 
-def format_conditions(paper, trainings, output):
+def format_conditions(paper, trainings):
     """What the figures depend on, here and in the paper; trainings: one of each network."""
-    config = trainings[0].config
-    datasets, solver = config["DATASETS"], config["SOLVER"]
-    mpp, scale = config["INPUT"]["MPP"], config["INPUT"]["SCALE"]
-    labels = {name.rpartition("_")[0] for name in datasets["TRAIN"]}
-    here = {
-        "trained on": _describe_data(output, datasets["TRAIN"]),
-        "measured on": _describe_data(output, datasets["TEST"]),
-        "labels": "; ".join(f"{name}: {LABELS[name]}" for name in sorted(labels)),
-        "images": f"brought to {mpp:g} um/px" if mpp else f"enlarged by {scale:g}",
-        "begins with": _describe_weights(config["MODEL"]["WEIGHTS"]),
-        "channels of res2": config["MODEL"]["RESNETS"]["RES2_OUT_CHANNELS"],
-        "steps": " / ".join(dict.fromkeys(f"{one.steps:,}" for one in trainings))
-        + f" of {solver['IMS_PER_BATCH']} crops of {config['INPUT']['CROP']['SIZE'][0]} px"
-        + (", of the heads first" if len(solver["STAGES"]) > 1 else ""),
-    }
-    rows = [[name, str(here[name]), in_paper] for name, in_paper in paper.conditions.items()]
+    rows = [
+        [name, " / ".join(dict.fromkeys(one.conditions[name] for one in trainings)), in_paper]
+        for name, in_paper in paper.conditions.items()
+    ]
     return _table(rows, ["", "here", paper.name], colalign=("left",) * 3)
-
-
-def _describe_weights(weights):
-    if not weights:
-        return "random weights"
-    return "COCO weights" if "/COCO-InstanceSegmentation/" in weights else weights
-
-
-def _describe_data(output, names):
-    contents = {name: read_coco(find_annotations(output, name)) for name in names}
-    return "; ".join(
-        f"{name}: images {len(content['images'])}, instances {len(content['annotations']):,}"
-        for name, content in contents.items()
-    )
 
 
 def write_csv(path, paper, test_sets):
@@ -581,10 +504,10 @@ def write_csv(path, paper, test_sets):
 
 def _csv_figures(paper, method):
     cells = {}
-    for figure in paper.columns.values():
-        one, name = estimate(method, figure), figure[1]
+    for heading, (_, name) in paper.columns.items():
+        one = estimate(method, heading)
         cells[name] = one.value
-        cells[f"{name}_by_seed"] = " ".join(f"{value:.5g}" for value in method.values(figure))
+        cells[f"{name}_by_seed"] = " ".join(f"{value:.5g}" for value in method.values(heading))
         for kind, interval in (("seeds", one.over_seeds), ("images", one.over_images)):
             for end, value in zip(("low", "high"), interval, strict=True):
                 cells[f"{name}_over_{kind}_{end}"] = "" if np.isnan(value) else value

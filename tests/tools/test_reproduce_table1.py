@@ -3,12 +3,14 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import measure_table1
 import numpy as np
 import pytest
 import table1
@@ -17,6 +19,7 @@ from steatosis_d2.data.coco import annotation_record, image_record
 from steatosis_d2.errors import InputError
 from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images
+from steatosis_d2.files import write_json
 from steatosis_d2.instances.rle import encode_mask
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "reproduce_table1.sh"
@@ -69,6 +72,16 @@ def test_smoke_is_killed_goes_on_and_measures_as_evaluate_does(tmp_path, run_scr
     assert all(float(rows[name]["f1"]) > 0.3 for name in ("clump-split", "starter"))
     assert rows["ResNet-50"]["seeds"] == "1"
     assert f'SEED 1 OUTPUT_DIR "{second}"' in rows["ResNet-50"]["command"]
+
+    results = output / "results"
+    assert {file.stem for file in results.glob("*.json")} == classical.keys() | {
+        "starter", "ResNet-41_seed-1", "ResNet-50_seed-1"
+    }  # fmt: skip
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(results, elsewhere / "results")
+    done = run_script("tools/table1.py", "liver", elsewhere / "results", "--output", elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert (elsewhere / "table.md").read_text() == page
 
     truth = output / "datasets" / "liver_synthetic" / "annotations" / "instances_val.json"
     predictions = Path("inference", "predictions.json")
@@ -144,7 +157,7 @@ def test_interval_of_a_difference_is_of_pairs():
     assert same == pytest.approx((0, 0))
 
 
-@pytest.mark.parametrize("shares", [[None], [(np.ones(1), np.ones(1))]])
+@pytest.mark.parametrize("shares", [None, [(np.ones(1), np.ones(1))]])
 def test_one_image_and_coco_ap_have_no_interval(shares):
     assert np.isnan(table1.interval_over_images(shares)).all()
 
@@ -178,33 +191,34 @@ def evaluate(found, truth=TRUTH):
 )
 @pytest.mark.parametrize("figure", COLUMNS.values(), ids="/".join)
 def test_shares_of_all_images_are_the_figure(figure, evaluation):
-    shares = table1.count_shares(evaluation.images, figure)
+    taken = measure_table1.take_figure(evaluation, figure)
     group, name = figure
+    assert taken.value == evaluation.metrics[group][name]
     if group == "segm":
-        assert shares is None
+        assert taken.part is None
         return
-    part, whole = (counts.sum() for counts in shares)
-    assert part == pytest.approx(evaluation.metrics[group][name] * whole)
+    assert sum(taken.part) == pytest.approx(taken.value * sum(taken.whole))
 
 
 def training(seed):
     return table1.Training(
-        folder=Path("R"),
-        seed=seed,
-        config={},
-        steps=100,
-        hours=seed / 2,
-        machine="cores: 2",
-        command="python",
+        seed=seed, steps=100, hours=seed / 2, machine="cores: 2", command="python", conditions={}
     )
 
 
-def method(name, *found, images=4):
+def take_figures(evaluation):
+    return {
+        heading: measure_table1.take_figure(evaluation, figure)
+        for heading, figure in COLUMNS.items()
+    }
+
+
+def method(name, *found, truth=TRUTH, images=4):
     trainings = [training(seed) for seed in range(1, len(found) + 1)]
-    evaluations = [evaluate(one) for one in found]
+    evaluations = [evaluate(one, truth) for one in found]
     for one in evaluations:
         del one.images[images:]
-    return table1.Method(name, evaluations, trainings)
+    return table1.Method(name, [take_figures(one) for one in evaluations], trainings)
 
 
 def test_row_is_the_mean_over_seeds():
@@ -232,7 +246,7 @@ def test_csv_has_each_seed_and_the_mean_with_its_ends(tmp_path):
 
 def test_depth_is_judged_by_pairs_of_trainings():
     shallow, deep = method("A", FOUND, FOUND), method("B", FOUND_MORE, FOUND_MORE)
-    difference = table1.estimate_difference(deep, shallow, ("instances", "f1"))
+    difference = table1.estimate_difference(deep, shallow, "F1")
     assert difference.value == pytest.approx(6 / 7 - 4 / 6)
     assert difference.over_seeds == pytest.approx((difference.value,) * 2)
     text = table1.describe_depth(table1.PAPERS["liver"], [shallow, deep])
@@ -249,10 +263,9 @@ def test_one_seed_and_one_image_have_no_interval():
 def test_what_chance_could_give_is_no_gain(by_each_seed):
     """Depth finds one of four droplets more on each image, with both seeds or with one of them."""
     corners = [(0, 0), (0, 20), (20, 0), (20, 20)]
-    worse, better = (evaluate(draw([corners[:n]] * 3), draw([corners] * 3)) for n in (2, 3))
-    trainings = [training(1), training(2)]
-    shallow = table1.Method("A", [worse, worse], trainings)
-    deep = table1.Method("B", [better, better if by_each_seed else worse], trainings)
+    truth, worse, better = (draw([corners[:n]] * 3) for n in (4, 2, 3))
+    shallow = method("A", worse, worse, truth=truth)
+    deep = method("B", better, better if by_each_seed else worse, truth=truth)
     text = table1.describe_depth(table1.PAPERS["liver"], [shallow, deep])
     assert ("no more than chance" in text) != by_each_seed
 
@@ -263,22 +276,67 @@ def test_hours_count_what_was_done_twice_once(tmp_path):
     lines = [json.dumps({"iteration": iteration, "time": time}) for iteration, time in done]
     lines += ['{"iteration": 80, "x/AP": 1}', '{"iteration": 99, "ti']
     (tmp_path / "metrics.json").write_text("\n".join(lines))
-    assert table1.read_hours(tmp_path / "metrics.json") == (80, pytest.approx(0.3))
+    assert measure_table1.read_hours(tmp_path / "metrics.json") == (80, pytest.approx(0.3))
 
 
-def test_only_seeds_of_every_network_count(tmp_path):
-    for run in ("R-50/seed-1", "R-50/seed-2", "R-41/seed-2", "R-101/seed-2", "R-101/seed-3"):
+def result(name, seed=None, images=("1.png",)):
+    figures = {"val": take_figures(evaluate(FOUND))}
+    trained = training(seed) if seed else None
+    return table1.Result(name, trained, figures, {"val": list(images)})
+
+
+def test_results_survive_their_files_and_only_seeds_of_every_network_count(tmp_path):
+    kept = [
+        result("clump-split"), result("starter"),
+        result("ResNet-41", 2), result("ResNet-50", 2), result("ResNet-101", 2),
+    ]  # fmt: skip
+    for one in (*kept, result("ResNet-50", 1), result("ResNet-101", 3)):
+        table1.write_result(tmp_path, one)
+    results = table1.read_results(tmp_path)
+    assert sorted(results, key=lambda one: one.method) == sorted(kept, key=lambda one: one.method)
+    methods = table1.arrange_methods(results, "val")
+    assert [one.name for one in methods] == [one.method for one in kept]
+    assert [len(one.trainings) for one in methods] == [0, 0, 1, 1, 1]
+
+    (tmp_path / "ResNet-41_seed-2.json").unlink()
+    table1.write_result(tmp_path, result("ResNet-41", 4))
+    with pytest.raises(InputError, match="no seed by which every network is trained"):
+        table1.read_results(tmp_path)
+
+
+def test_results_of_different_images_are_refused(tmp_path):
+    table1.write_result(tmp_path, result("ResNet-41", 1))
+    table1.write_result(tmp_path, result("ResNet-50", 1, images=["2.png"]))
+    with pytest.raises(InputError, match="ResNet-50 was measured on other images than ResNet-41"):
+        table1.read_results(tmp_path)
+
+
+def test_unfinished_trainings_are_not_measured(tmp_path):
+    write_json(measure_table1.find_annotations(tmp_path, "liver_synthetic_val"), TRUTH)
+    for run in ("R-50/seed-1", "R-50/seed-2", "R-41/seed-2"):
         folder = tmp_path / run
         folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(f"SEED: {run[-1]}")
+        (folder / "config.yaml").write_text(config_text(seed=run[-1]))
         (folder / "metrics.json").write_text('{"iteration": 19, "time": 1.0}')
         (folder / "command.txt").write_text("python\n\nSEED\n1\n")
         (folder / "done").write_text("Xeon, cores: 2\nH200\n")
-    networks = table1.find_networks(tmp_path)
-    assert list(networks) == ["ResNet-41", "ResNet-50", "ResNet-101"]
-    [trained] = networks["ResNet-41"]
+    (tmp_path / "R-50" / "seed-1" / "done").unlink()
+    methods = list(measure_table1.list_methods(tmp_path))
+    assert [name for name, _, _ in methods] == ["ResNet-41", "ResNet-50"]
+    _, trained, predictions = methods[0]
     assert (trained.seed, trained.machine) == (2, "Xeon, cores: 2, H200")
     assert trained.command == 'python "" SEED 1'
-    (tmp_path / "R-41" / "seed-2" / "done").unlink()
-    with pytest.raises(InputError, match="no seed by which every network is trained"):
-        table1.find_networks(tmp_path)
+    assert trained.conditions["steps"] == "20 of 4 crops of 256 px"
+    assert trained.conditions["measured on"] == "liver_synthetic_val: images 4, instances 3"
+    assert list(predictions) == ["liver_synthetic_val"]
+
+
+def config_text(seed):
+    """What the measuring reads of a training's config."""
+    return f"""
+SEED: {seed}
+DATASETS: {{TRAIN: [], TEST: [liver_synthetic_val]}}
+INPUT: {{MPP: 0.25, SCALE: 2.0, CROP: {{SIZE: [256, 256]}}}}
+MODEL: {{WEIGHTS: "", RESNETS: {{RES2_OUT_CHANNELS: 128}}, ROI_HEADS: {{SCORE_THRESH_TEST: 0.5}}}}
+SOLVER: {{IMS_PER_BATCH: 4, STAGES: [{{train: all}}]}}
+"""
