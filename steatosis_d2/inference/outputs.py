@@ -301,7 +301,8 @@ def write_run_outputs(
         categories (tuple[str, ...]): names of the model's classes.
         model (dict): what segmented, as its ``describe()`` says; JSON values.
         parameters (dict): settings of the run; JSON values.
-        faults (dict): file name -> what is wrong with an input that could not be segmented.
+        faults (list[dict]): rows of inputs that could not be segmented, from
+            :func:`~steatosis_d2.measurement.summary.fault_row`.
         calibration (GradeCalibration or None): to grade cases of several slides.
         detailed_inputs (int): how many inputs the report shows in detail, some 100 kB each.
     """
@@ -320,10 +321,11 @@ def write_run_outputs(
         info={"model": model, "parameters": parameters},
     )
     rows = [row for result in results for row in (result["summary"], *result["parts"])]
-    rows += [summary.fault_row(name, fault) for name, fault in faults.items()]
-    summary.write_summary(folder / "summary.csv", rows, category=category)
+    summary.write_summary(folder / "summary.csv", [*rows, *faults], category=category)
     cases = combine_cases(
-        [result["summary"] for result in results], category=category, calibration=calibration
+        [*(result["summary"] for result in results), *faults],
+        category=category,
+        calibration=calibration,
     )
     if cases:
         summary.write_rows(folder / "cases.csv", cases, columns=list(cases[0]))
@@ -334,7 +336,7 @@ def write_run_outputs(
         category=category,
         model=model,
         parameters=parameters,
-        faults=faults,
+        faults={row["file"]: row["fault"] for row in faults},
         detailed_inputs=detailed_inputs,
     )
 

@@ -14,6 +14,7 @@ from steatosis_d2.inference.outputs import (
 from steatosis_d2.inference.plan import plan_slide
 from steatosis_d2.inference.slide_run import INSTANCES, SegmentedSlide
 from steatosis_d2.labeling.pixel_size import open_with_pixel_size
+from steatosis_d2.measurement.summary import fault_row
 
 
 class SlideResult:
@@ -150,7 +151,12 @@ class RunResults(Sequence):
             scratch (TemporaryDirectory or None): that holds the journals.
         """
         self.faults, self.model = faults, run.facts.description
-        self._run, self._failed = run, failed
+        self._run = run
+        self._fault_rows = [
+            fault_row(item.file_name, failed[item.file_name], case=item.case)
+            for item in items
+            if item.file_name in failed
+        ]
         self._slides = [
             SlideResult(item, run, folder=journals / item.name, scratch=scratch)
             for item in items
@@ -197,6 +203,6 @@ class RunResults(Sequence):
             categories=self._run.facts.categories,
             model=self.model,
             parameters=self._run.parameters,
-            faults=self._failed,
+            faults=self._fault_rows,
             calibration=self._run.reporting.calibration,
         )

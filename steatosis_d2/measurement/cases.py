@@ -7,16 +7,19 @@ from steatosis_d2.measurement.summary import TERMS
 def combine_cases(rows, *, category, calibration=None):
     """
     One row a case, over all its slides: sums of areas and numbers, and ratios of these sums, so
-    that a slide counts by its tissue.
+    that a slide counts by its tissue. A slide that could not be segmented is named, and its case's
+    figures are of the others.
 
     Args:
-        rows (list[dict]): of slides, from :func:`~.summary.summarise`, with ``case``.
+        rows (list[dict]): of slides, from :func:`~.summary.summarise` and
+            :func:`~.summary.fault_row`, with ``case``.
         category (str): ``droplet`` or ``nucleus``.
         calibration (GradeCalibration or None): for a grade.
 
     Returns:
         list[dict]: in the order in which cases come; empty where no slide is of a case. A figure
-        in um is None where a slide's pixel size is not known.
+        in um is None where a slide's pixel size is not known, every figure where all slides
+        failed.
     """
     slides_of: dict[str, list[dict]] = {}
     for row in rows:
@@ -28,12 +31,16 @@ def combine_cases(rows, *, category, calibration=None):
     ]
 
 
-def _combine(case, slides, terms, category, calibration):
+def _combine(case, rows, terms, category, calibration):
+    slides = [row for row in rows if row["fault"] is None]
+    failed = [row["file"] for row in rows if row["fault"] is not None]
     tissue, covered = f"tissue_area_{_unit(slides)}", f"{terms.area}_area_{_unit(slides)}"
     row = {
         "case": case,
         "slides": len(slides),
         "files": "; ".join(slide["file"] for slide in slides),
+        "failed_slides": len(failed),
+        "failed_files": "; ".join(failed),
         "tissue_area_mm2": _add(slides, "tissue_area_mm2"),
         f"{terms.area}_area_mm2": _add(slides, f"{terms.area}_area_mm2"),
         f"{terms.area}_area_percent": _percent(_add(slides, covered), _add(slides, tissue)),
@@ -68,7 +75,7 @@ def _unit(slides):
 
 def _add(rows, column):
     values = [row[column] for row in rows]
-    return None if None in values else sum(values)
+    return sum(values) if values and None not in values else None
 
 
 def _multiply(value, factor):

@@ -139,9 +139,9 @@ def summarise(
     return {name: _shorten(value) for name, value in row.items()}
 
 
-def fault_row(file_name, fault):
-    """The row of an input that could not be segmented: its name and what is wrong with it."""
-    return {"file": file_name, "fault": fault}
+def fault_row(file_name, fault, *, case=None):
+    """The row of an input that could not be segmented: its name, whose it is, what is wrong."""
+    return {"file": file_name, "case": case, "fault": fault}
 
 
 def list_columns(category):

@@ -285,7 +285,7 @@ def _lay_out_cases(cases, terms, category):
     if not cases:
         return None
     columns = {
-        "slides": lambda row: format_number(row["slides"]),
+        "slides": _count_slides,
         "tissue": lambda row: _with_unit(row["tissue_area_mm2"], "mm²"),
         f"{terms.area} area, %": lambda row: format_number(row[f"{terms.area}_area_percent"]),
         terms.plural: lambda row: format_number(row[terms.plural]),
@@ -298,7 +298,14 @@ def _lay_out_cases(cases, terms, category):
     return {
         "columns": ["case", *columns],
         "lines": [[case["case"], *(cell(case) for cell in columns.values())] for case in cases],
+        "is_incomplete": any(case["failed_slides"] for case in cases),
     }
+
+
+def _count_slides(case):
+    """Number of a case's slides; of how many, where some could not be segmented."""
+    number, failed = case["slides"], case["failed_slides"]
+    return f"{number} of {number + failed}" if failed else format_number(number)
 
 
 def _explain_intervals(summary, terms, model):

@@ -3,9 +3,12 @@
 import base64
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
+import matplotlib
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from steatosis_d2.report.overlay import ARTEFACT_RGB, PREDICTED_RGB, draw_outline, show_dark_field
@@ -149,19 +152,20 @@ def write_name(picture_rgb, name, place_xy, slide):
         slide (Slide): for its size.
     """
     height, width = picture_rgb.shape[:2]
-    text = name.encode("ascii", "replace").decode()  # all that OpenCV can write
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, max(height, width) / 1200
-    thickness = max(1, round(2 * size))
-    (text_width, text_height), _ = cv2.getTextSize(text, font, size, thickness)
+    # OpenCV writes ASCII alone; this font knows Latin, Greek and Cyrillic letters.
+    font_file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    font = ImageFont.truetype(font_file, max(1, round(max(height, width) / 50)))
+    style = {"font": font, "stroke_width": max(1, round(font.size / 8))}
+    picture = Image.fromarray(picture_rgb)
+    canvas = ImageDraw.Draw(picture)
+    left, top, right, bottom = canvas.textbbox((0, 0), name, **style)
     x, y = (place * width / slide.width for place in place_xy)
     corner = (
-        int(np.clip(x - text_width / 2, 0, max(0, width - text_width))),
-        int(np.clip(y + text_height / 2, text_height, height - 1)),
+        round(np.clip(x - (left + right) / 2, -left, max(-left, width - right))),
+        round(np.clip(y - (top + bottom) / 2, -top, max(-top, height - bottom))),
     )
-    for color_rgb, extra in (((255, 255, 255), 4), ((20, 20, 20), 0)):  # dark, with a pale rim
-        cv2.putText(
-            picture_rgb, text, corner, font, size, color_rgb, thickness + extra, cv2.LINE_AA
-        )
+    canvas.text(corner, name, fill=(20, 20, 20), stroke_fill=(255, 255, 255), **style)
+    picture_rgb[:] = picture
 
 
 def draw_heat_map(overview_rgb, table, slide, tissue):

@@ -19,6 +19,7 @@ from steatosis_d2.instances.instance import Instance
 from steatosis_d2.instances.outlines import fill_geometry
 from steatosis_d2.instances.rle import decode_mask
 from steatosis_d2.measurement.filters import parse_rules
+from steatosis_d2.measurement.summary import fault_row
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def write_all(folder, *segmented, rules=(), faults=None, **settings):
         categories=(category,),
         model={"kind": "drawn"},
         parameters={"filter": list(rules)},
-        faults=faults or {},
+        faults=faults or [],
     )
     return folder
 
@@ -216,7 +217,9 @@ def test_real_tile(tmp_path, shared_data):
 
 
 def test_run_in_which_every_input_failed(tmp_path):
-    folder = write_all(tmp_path / "out", faults={"bad.svs": "slide 'bad.svs' is damaged"})
+    folder = write_all(
+        tmp_path / "out", faults=[fault_row("bad.svs", "slide 'bad.svs' is damaged")]
+    )
     assert read_coco(folder / "predictions.json")["images"] == []
     assert pd.read_csv(folder / "summary.csv")["fault"].tolist() == ["slide 'bad.svs' is damaged"]
     assert "1 of 1 inputs could not be segmented" in (folder / "report.html").read_text()

@@ -4,6 +4,7 @@ import pytest
 
 from steatosis_d2.measurement.cases import combine_cases
 from steatosis_d2.measurement.grading import GradeCalibration
+from steatosis_d2.measurement.summary import fault_row
 
 
 def slide(file, case, *, tissue_mm2, fat_mm2, droplets, large_percent=0.0, mpp=0.5):
@@ -11,6 +12,7 @@ def slide(file, case, *, tissue_mm2, fat_mm2, droplets, large_percent=0.0, mpp=0
     return {
         "file": file,
         "case": case,
+        "fault": None,
         "mpp": mpp,
         "tissue_area_mm2": None if mpp is None else tissue_mm2,
         "tissue_area_px": tissue_mm2 * px,
@@ -48,6 +50,28 @@ def test_without_pixel_sizes_percentages_remain():
     [row] = combine_cases(rows, category="droplet")
     assert row["fat_area_percent"] == pytest.approx(5)
     assert row["tissue_area_mm2"] is row["large_droplet_area_percent"] is None
+
+
+def test_slides_that_failed_are_named():
+    failed = fault_row("a_3.svs", "is damaged", case="a")
+    [row] = combine_cases([FIRST, failed], category="droplet")
+    assert (row["slides"], row["files"], row["droplets"]) == (1, "a_1.svs", 100)
+    assert (row["failed_slides"], row["failed_files"]) == (1, "a_3.svs")
+
+
+def test_a_case_of_failed_slides_alone_has_no_figures():
+    limits = GradeCalibration("ours.json", (5.0, 9.0), ("0", "1", "2"))
+    whole, lost = combine_cases(
+        [FIRST, fault_row("b_1.svs", "is damaged", case="b")],
+        category="droplet",
+        calibration=limits,
+    )
+    assert lost.keys() == whole.keys()
+    known = {name: value for name, value in lost.items() if value is not None}
+    assert known == {
+        "case": "b", "slides": 0, "files": "", "failed_slides": 1, "failed_files": "b_1.svs",
+        "grade_calibration": "ours.json",
+    }  # fmt: skip
 
 
 def test_slides_without_a_case_are_none():

@@ -193,6 +193,22 @@ def test_glass_has_no_pieces_and_its_case_has_no_fat(tmp_path):
     assert (case["droplets"], case["fat_area_percent"]) == ("0", "")
 
 
+def test_a_case_says_which_of_its_slides_failed(tmp_path):
+    Image.new("RGB", (400, 300), (240, 240, 240)).save(tmp_path / "L07_1.png")
+    (tmp_path / "L07_2.png").write_bytes((tmp_path / "L07_1.png").read_bytes()[:200])
+    folder = tmp_path / "out"
+    segment(tmp_path, folder, mpp=MPP, model="clump-split", case_pattern="(.+)_")
+    with (folder / "cases.csv").open() as file:
+        [case] = csv.DictReader(file)
+    assert (case["slides"], case["failed_slides"], case["failed_files"]) == ("1", "1", "L07_2.png")
+    with (folder / "summary.csv").open() as file:
+        _, failed = csv.DictReader(file)
+    assert (failed["file"], failed["case"], failed["droplets"]) == ("L07_2.png", "L07", "")
+    page = (folder / "report.html").read_text()
+    assert '<td class="number">1 of 2</td>' in page
+    assert "a slide could not be segmented, and the case's figures are of the others" in page
+
+
 def test_a_resumed_run_keeps_its_cases(slide, tmp_path):
     path, _ = slide
     settings = {"mpp": MPP, "model": "clump-split"}

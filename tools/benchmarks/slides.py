@@ -156,7 +156,7 @@ def segment_slide(path, make_model, outputs, *, tiling=None, report=lambda progr
                 categories=facts.categories,
                 model=facts.description,
                 parameters={},
-                faults={},
+                faults=[],
             )
     return Run(
         tissue_megapixels=outputs.tissue_px / 1e6,
