@@ -155,16 +155,16 @@ def write_name(picture_rgb, name, place_xy, slide):
     # OpenCV writes ASCII alone; this font knows Latin, Greek and Cyrillic letters.
     font_file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     font = ImageFont.truetype(font_file, max(1, round(max(height, width) / 50)))
-    style = {"font": font, "stroke_width": max(1, round(font.size / 8))}
+    rim_px = max(1, round(font.size / 8))
     picture = Image.fromarray(picture_rgb)
     canvas = ImageDraw.Draw(picture)
-    left, top, right, bottom = canvas.textbbox((0, 0), name, **style)
+    left, top, right, bottom = canvas.textbbox((0, 0), name, font=font, stroke_width=rim_px)
     x, y = (place * width / slide.width for place in place_xy)
     corner = (
         round(np.clip(x - (left + right) / 2, -left, max(-left, width - right))),
         round(np.clip(y - (top + bottom) / 2, -top, max(-top, height - bottom))),
     )
-    canvas.text(corner, name, fill=(20, 20, 20), stroke_fill=(255, 255, 255), **style)
+    canvas.text(corner, name, (20, 20, 20), font, stroke_width=rim_px, stroke_fill=(255, 255, 255))
     picture_rgb[:] = picture
 
 
