@@ -12,7 +12,7 @@ from steatosis_d2.inference.outputs import (
     write_slide_outputs,
 )
 from steatosis_d2.inference.plan import plan_slide
-from steatosis_d2.inference.slide_run import INSTANCES, SegmentedSlide
+from steatosis_d2.inference.slide_run import INSTANCES, SegmentedSlide, read_instances
 from steatosis_d2.labeling.pixel_size import open_with_pixel_size
 from steatosis_d2.measurement.summary import fault_row
 
@@ -50,8 +50,7 @@ class SlideResult:
         Yields:
             Instance: in px of the input's full resolution; also what a filter dropped.
         """
-        with self._open() as segmented:
-            yield from segmented.instances()
+        yield from read_instances(self.folder / INSTANCES)
 
     @property
     def table(self):

@@ -55,15 +55,23 @@ class SegmentedSlide:
     named_regions: tuple = ()
 
     def instances(self):
-        """
-        What was found, read from disk piece by piece.
+        """What was found, as :func:`read_instances` gives it."""
+        return read_instances(self.path)
 
-        Yields:
-            Instance: in px of level 0; the order is the same however the work was done.
-        """
-        for payload in read_records(self.path):
-            [instances] = unpack_instances(payload)
-            yield from instances
+
+def read_instances(path):
+    """
+    What was found on a slide, read from disk piece by piece.
+
+    Args:
+        path (Path): that holds the instances.
+
+    Yields:
+        Instance: in px of level 0; the order is the same however the work was done.
+    """
+    for payload in read_records(path):
+        [instances] = unpack_instances(payload)
+        yield from instances
 
 
 class SlideRun:
