@@ -1,18 +1,12 @@
 """The package from Python: what the commands call, too."""
 
-import functools
 import itertools
-import logging
 import os
 import tempfile
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 from steatosis_d2.data.coco import DROPLET, check_coco, check_outlined, read_coco
 from steatosis_d2.data.images import list_inputs
@@ -24,7 +18,6 @@ from steatosis_d2.inference.further_formats import check_formats
 from steatosis_d2.inference.label_outputs import LabelOutputs, Labels, collect_labels
 from steatosis_d2.inference.models import ClassicalChoice, LoadedModel, choose_model
 from steatosis_d2.inference.outputs import NoFiles, OutputFolder, Reporting
-from steatosis_d2.inference.parallel import open_executor
 from steatosis_d2.inference.plan import (
     EXCLUDE,
     FLAG,
@@ -36,41 +29,17 @@ from steatosis_d2.inference.plan import (
     with_regions,
 )
 from steatosis_d2.inference.results import RunResults
-from steatosis_d2.inference.slide_run import prepare_folder
+from steatosis_d2.inference.run import run_pipeline
 from steatosis_d2.instances.instance import Instance
 from steatosis_d2.labeling.methods import describe_labels
 from steatosis_d2.labeling.pixel_size import ESTIMATE
 from steatosis_d2.measurement.filters import find_reasons, parse_rules
 from steatosis_d2.measurement.grading import read_grade_calibration
 from steatosis_d2.measurement.morphology import measure_instances
-from steatosis_d2.measurement.summary import LARGE_DIAMETER_UM, list_columns
+from steatosis_d2.measurement.summary import LARGE_DIAMETER_UM
 from steatosis_d2.slides.slide import SLIDE_SUFFIXES, ArraySlide
 
-logger = logging.getLogger(__name__)
-
 JOURNAL_FOLDER = ".segment"
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """
-    What all inputs of a run share.
-
-    Attributes:
-        facts (ModelFacts): of the model.
-        tiling (Tiling): how slides are cut into tiles.
-        reporting (Reporting): what is counted.
-    """
-
-    facts: pipeline.ModelFacts
-    tiling: Tiling
-    reporting: Reporting
-
-    @property
-    def parameters(self):
-        """All settings but the model's, as JSON values."""
-        batch_size = {"batch_size": self.facts.batch_size}
-        return self.tiling.describe() | batch_size | self.reporting.describe()
 
 
 class ImageResult(NamedTuple):
@@ -191,7 +160,7 @@ def segment(
     )
     scratch = None if output is not None else tempfile.TemporaryDirectory(prefix="steatosis_d2_")
     journals = output / JOURNAL_FOLDER if scratch is None else Path(scratch.name)
-    run, failed = _run_pipeline(
+    run, failed = run_pipeline(
         items,
         make_model,
         tiling=tiling,
@@ -222,41 +191,6 @@ def _write_missing_formats(results, output):
         with pipeline.note_fault(found, failed):
             found.write_missing_formats(output)
     return failed.values()
-
-
-def _run_pipeline(
-    items,
-    make_model,
-    *,
-    tiling,
-    reporting,
-    outputs,
-    journals,
-    resume,
-    workers,
-    scheduler,
-    progress,
-):
-    """All inputs through the model: the run's settings, and file name -> why it failed."""
-    with open_executor(workers=workers, scheduler=scheduler) as executor:
-        facts = executor.submit(pipeline.describe_model, make_model).result()
-        run = RunSettings(facts, tiling, reporting)
-        if reporting.calibration is not None:
-            check_calibration(reporting.calibration, facts)
-        prepare_folder(journals, {"model": facts.description} | run.parameters, resume=resume)
-        with _progress_bar(len(items), is_shown=progress) as report:
-            failed = pipeline.segment_slides(
-                items,
-                make_model=make_model,
-                facts=facts,
-                executor=executor,
-                tiling=tiling,
-                parameters=run.parameters,
-                folder=journals,
-                outputs=outputs,
-                report=report,
-            )
-    return run, failed
 
 
 def segment_image(image_rgb, *, mpp=None, model=None, filters=()):
@@ -393,7 +327,7 @@ def label_inputs(
     items = name_inputs(files)
     with tempfile.TemporaryDirectory(prefix="steatosis_d2_") as scratch:
         journals = Path(scratch) if journals is None else journals
-        _, failed = _run_pipeline(
+        _, failed = run_pipeline(
             items,
             ClassicalChoice(method),
             # What is not labelled is background to a network that learns from it.
@@ -468,30 +402,6 @@ def _as_list(inputs):
     return [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
 
 
-def check_calibration(calibration, facts):
-    """
-    Refuse limits of what is not measured, and warn of those that are of another network.
-
-    Args:
-        calibration (GradeCalibration): to grade by.
-        facts (ModelFacts): of the model that segments.
-
-    Raises:
-        InputError: the summary has no such column.
-    """
-    if calibration.measure not in list_columns(facts.category):
-        raise InputError(
-            f"grade calibration '{calibration.name}' is of '{calibration.measure}', which is not "
-            "measured here; expected a column of summary.csv, such as fat_area_percent."
-        )
-    weights = facts.description.get("weights_sha256")
-    if calibration.weights_sha256 not in (None, weights):
-        logger.warning(
-            "The limits in '%s' were fitted on what another network measured. Fit them again.",
-            calibration.name,
-        )
-
-
 def _check_ascending(size_bins_um2):
     bins = tuple(float(limit) for limit in size_bins_um2)
     if any(low >= high for low, high in itertools.pairwise([0.0, *bins])):
@@ -500,15 +410,3 @@ def _check_ascending(size_bins_um2):
             "as 1 100."
         )
     return bins
-
-
-@contextmanager
-def _progress_bar(n_slides, *, is_shown):
-    """A function that moves a bar on; slides not yet opened are taken to be of average size."""
-    with logging_redirect_tqdm(), tqdm(unit="tile", disable=None if is_shown else True) as bar:
-        yield functools.partial(_show, bar, n_slides=n_slides)
-
-
-def _show(bar, progress, *, n_slides):
-    bar.total = round(progress.n_tiles * n_slides / progress.n_slides)
-    bar.update(progress.n_done - bar.n)
