@@ -103,6 +103,27 @@ def test_smoke_is_killed_goes_on_and_measures_as_evaluate_does(tmp_path, run_scr
                 assert float(rows[name][figure]) == of_method[group][figure], (name, figure)
 
 
+def test_the_published_table_is_that_of_its_results(tmp_path, run_script):
+    root = SCRIPT.parents[1]
+    done = run_script("tools/table1.py", "liver", root / "docs/table1/liver", "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "table.csv").open() as file:
+        rows = {
+            row["method"]: row for row in csv.DictReader(file) if row["test_set"].endswith("val")
+        }
+    text = (root / "configs" / "README.md").read_text()
+    lines = text[text.index("### Liver, `cpu`") :].split("**What depth brought")[0].splitlines()
+    _, header, _, *published = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] in ("|", "#")
+    ]
+    names = [COLUMNS[heading][1] for heading in header[1:-1]]
+    shown = {name.split(" ")[0].rstrip(","): figures for name, *figures in published}
+    for method, row in rows.items():
+        *figures, hours = shown[method]
+        assert figures == [f"{100 * float(row[name]):.1f}" for name in names], method
+        assert hours == row["hours"]
+
+
 def test_mistakes_are_one_line(tmp_path):
     for arguments, budget, message in (
         ((), "smoke", "usage: BUDGET=full|cpu|smoke tools/reproduce_table1.sh"),
