@@ -22,8 +22,9 @@ from steatosis_d2.inference.models import MaskRCNNChoice
 from steatosis_d2.instances.rle import encode_crop, encode_label_image
 
 STARTER = "liver/starter.yaml"
-# um/px -> side of the tile in px, droplets in it, droplets found
-FATTY = {0.5: (416, 90, 62), 0.25: (832, 90, 61)}
+# um/px -> side of the tile in px, droplets in it, droplets found: in 8-bit integers, and in 32 bits
+# on processors that multiply in neither 8 nor 16
+FATTY = {0.5: (416, 90, (62, 64)), 0.25: (832, 90, (61, 65))}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,8 @@ def test_droplets_of_a_fatty_tile(mpp, starter):
     tile = draw_tile(mpp, side_px, fat_fraction=0.15)
     assert len(tile.droplet_ids) == n_true
     [found] = starter([tile.image_rgb], mpp=mpp)
-    assert len(found) == pytest.approx(n_found, rel=0.05)
+    assert 0.95 * n_found[0] <= len(found) <= 1.05 * n_found[1]
+    print(f"droplets found at {mpp} um/px: {len(found)}")
     predictions = [
         encode_crop(one.crop, top=one.top, left=one.left, height=side_px, width=side_px)
         for one in found
