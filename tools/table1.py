@@ -234,7 +234,8 @@ def read_results(folder):
         list[Result]: those that were trained by seeds that every network has, and all others.
 
     Raises:
-        InputError: no seed is common to all networks, or they were not measured on the same images.
+        InputError: no seed is common to all networks, trainings of one differ in more than the
+            seed, or results are of different images.
     """
     results = [_read_result(file) for file in sorted(folder.glob("*.json"))]
     seeds = {}
@@ -253,6 +254,15 @@ def read_results(folder):
                 f"in '{folder}' {result.method} was measured on other images than "
                 f"{results[0].method}; put results of the same images together."
             )
+    conditions: dict[str, dict] = {}
+    for result in results:
+        if result.training:
+            here = result.training.conditions
+            if conditions.setdefault(result.method, here) != here:
+                raise InputError(
+                    f"in '{folder}' the trainings of {result.method} differ in more than the seed; "
+                    "put trainings of one recipe together."
+                )
     return [one for one in results if one.training is None or one.training.seed in common]
 
 

@@ -332,6 +332,15 @@ def test_results_of_different_images_are_refused(tmp_path):
         table1.read_results(tmp_path)
 
 
+def test_trainings_of_different_recipes_are_refused(tmp_path):
+    table1.write_result(tmp_path, result("ResNet-41", 1))
+    other = result("ResNet-41", 2)
+    other.training.conditions["steps"] = "9 of 4 crops of 256 px"
+    table1.write_result(tmp_path, other)
+    with pytest.raises(InputError, match="ResNet-41 differ in more than the seed"):
+        table1.read_results(tmp_path)
+
+
 def test_unfinished_trainings_are_not_measured(tmp_path):
     write_json(measure_table1.find_annotations(tmp_path, "liver_synthetic_val"), TRUTH)
     for run in ("R-50/seed-1", "R-50/seed-2", "R-41/seed-2"):
