@@ -1,4 +1,4 @@
-"""ROIAlign on a processor, many times as fast as torchvision's, from channels-last features."""
+"""ROIAlign on a processor, several times as fast as torchvision's, forwards and backwards."""
 
 import torch
 from detectron2.modeling.poolers import (
@@ -11,11 +11,12 @@ from torch.nn import functional
 
 class ChannelsLastROIPooler(ROIPooler):
     """
-    Detectron2's ``ROIPooler`` (ROIAlign) for inference on a processor.
+    Detectron2's ``ROIPooler`` (ROIAlign), faster on a processor; on a GPU it is Detectron2's own.
 
     With channels last, the features of one cell lie side by side, and each output is a weighted
     sum of such rows: torch's ``embedding_bag``, which runs on all cores and in any precision.
-    What comes out equals torchvision's up to rounding.
+    What comes out equals torchvision's up to rounding. Where a gradient is wanted it computes in
+    float32, as torchvision does: many boxes add to the gradient of one cell.
     """
 
     @classmethod
@@ -42,12 +43,17 @@ class ChannelsLastROIPooler(ROIPooler):
     def forward(self, features, box_lists):
         """
         Args:
-            features (list[Tensor]): a level each, shape (N, C, H, W), channels last in memory.
+            features (list[Tensor]): a level each, shape (N, C, H, W); the fastest if channels are
+                last in memory.
             box_lists (list[Boxes]): of each image, in px of the network's input.
 
         Returns:
-            Tensor: shape (number of boxes, C, h, w), channels last in memory.
+            Tensor: shape (number of boxes, C, h, w), channels last in memory on a processor.
         """
+        if features[0].device.type != "cpu":
+            return super().forward(features, box_lists)
+        if features[0].requires_grad:
+            features = [level.float() for level in features]
         rois = convert_boxes_to_pooler_format(box_lists)
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level

@@ -306,6 +306,36 @@ def test_pooled_features_are_those_of_torchvision(pooler_type, sampling_ratio, o
     torch.testing.assert_close(ours, expected, atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_gradients_of_pooled_features_are_those_of_torchvision(precision):
+    """
+    In bfloat16, too, boxes stay where they are: Detectron2 rounds them with the features, from
+    256 px on to 2 px.
+    """
+    generator = torch.Generator().manual_seed(0)
+    corners = 200 + torch.rand(60, 2, generator=generator) * 150
+    box_lists = [Boxes(torch.cat([corners, corners + corners.flip(1) / 2], dim=1))]
+    pooler = ROIPooler(
+        output_size=7, scales=[1 / 4, 1 / 8], sampling_ratio=0, pooler_type="ROIAlignV2"
+    )
+    levels = [torch.randn(1, 6, 96 // s, 96 // s, generator=generator) for s in (1, 2)]
+    levels = [level.to(precision) for level in levels]
+    wanted = torch.randn(60, 6, 7, 7, generator=generator)
+
+    def pool(pooler, levels):
+        levels = [level.detach().clone().requires_grad_() for level in levels]
+        pooled = pooler(levels, box_lists)
+        (pooled * wanted).sum().backward()
+        return pooled, [level.grad.float() for level in levels]
+
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+        pooled, gradients = pool(ChannelsLastROIPooler.like(pooler), levels)
+    expected, exact_gradients = pool(pooler, [level.float() for level in levels])
+    torch.testing.assert_close(pooled, expected, atol=2e-4, rtol=1e-4)
+    step = torch.finfo(precision).eps  # the gradient is rounded to the features' precision
+    torch.testing.assert_close(gradients, exact_gradients, atol=1e-4, rtol=max(1e-4, step))
+
+
 def levels_and_rois(pooler, box_lists):
     levels = assign_boxes_to_levels(box_lists, pooler.min_level, pooler.max_level, 224, 4)
     return zip(levels.tolist(), convert_boxes_to_pooler_format(box_lists), strict=True)
