@@ -242,7 +242,10 @@ class Trainer(DefaultTrainer):
         cfg.defrost()
         heads = cfg.MODEL.ROI_HEADS
         heads.SCORE_THRESH_TEST = min(heads.SCORE_THRESH_TEST, cfg.TEST.SCORE_FLOOR)
-        return super().build_model(cfg)
+        model = super().build_model(cfg)
+        if cfg.MODEL.DEVICE == "cpu":  # as the images come, see ScaledInputRCNN.preprocess_image
+            model.to(memory_format=torch.channels_last)
+        return model
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):

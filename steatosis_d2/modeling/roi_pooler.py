@@ -58,24 +58,33 @@ class ChannelsLastROIPooler(ROIPooler):
         levels = assign_boxes_to_levels(
             box_lists, self.min_level, self.max_level, self.canonical_box_size, self.canonical_level
         )
-        images = rois[:, 0].long()
-        starts_yx, sizes_yx = self._to_cells(rois[:, 1:], levels)
-        n_samples_yx = self._count_samples(sizes_yx)
+        boxes_yx = torch.stack(self._to_cells(rois[:, 1:], levels), dim=1)
+        images, n_samples_yx = rois[:, 0].int(), self._count_samples(boxes_yx[:, 1])
+        # Boxes on the same level with as many samples in a bin have arrays of the same shape.
+        kinds, kind_of, counts = torch.unique(
+            torch.cat([levels[:, None], n_samples_yx], dim=1),
+            dim=0,
+            return_inverse=True,
+            return_counts=True,
+        )
+        order = kind_of.argsort(stable=True)
+        alike = order.split(counts.tolist())
         pooled = features[0].new_empty(len(rois), *self.output_size, features[0].shape[1])
-        # Boxes on the same level with as many samples in a bin are computed together.
-        kinds = torch.cat([levels[:, None], n_samples_yx], dim=1)
-        for kind in torch.unique(kinds, dim=0):
-            chosen = torch.nonzero((kinds == kind).all(dim=1))[:, 0]
-            level, *n_samples = kind.tolist()
-            sums = align(
-                features[level],
-                images[chosen],
-                starts_yx[chosen],
-                sizes_yx[chosen],
-                output_size=self.output_size,
-                n_samples_yx=n_samples,
-            )
-            pooled.index_copy_(0, chosen, sums)
+        for number, level in enumerate(features):
+            samples = [
+                place_samples(
+                    images[chosen],
+                    *boxes_yx[chosen].unbind(dim=1),
+                    output_size=self.output_size,
+                    n_samples_yx=n_samples,
+                    level_size=level.shape[2:],
+                )
+                for (level_of, *n_samples), chosen in zip(kinds.tolist(), alike, strict=True)
+                if level_of == number
+            ]
+            if samples:
+                sums = sum_samples(level, samples).unflatten(0, (-1, *self.output_size))
+                pooled.index_copy_(0, order[levels[order] == number], sums)
         return pooled.permute(0, 3, 1, 2)
 
     def _to_cells(self, boxes_xyxy, levels):
@@ -94,35 +103,54 @@ class ChannelsLastROIPooler(ROIPooler):
         return (sizes_yx / torch.tensor(self.output_size)).ceil().long().clamp(min=1)
 
 
-def align(features, images, starts_yx, sizes_yx, *, output_size, n_samples_yx):
+def place_samples(images, starts_yx, sizes_yx, *, output_size, n_samples_yx, level_size):
     """
-    ROIAlign (He et al. 2017, Mask R-CNN, section 3) of boxes on one level.
+    The samples of ROIAlign (He et al. 2017, Mask R-CNN, section 3) in boxes on one level.
 
     Args:
-        features (Tensor): shape (N, C, H, W), channels last in memory.
-        images (Tensor): int64, shape (K,), the image of each box.
+        images (Tensor): int32, shape (K,), the image of each box.
         starts_yx, sizes_yx (Tensor): float32, shape (K, 2), in cells of the level.
         output_size (tuple[int, int]): bins along y and x.
         n_samples_yx (tuple[int, int]): samples in each bin along y and x.
+        level_size (tuple[int, int]): cells of the level along y and x.
 
     Returns:
-        Tensor: shape (K, h, w, C), in the precision of the features.
+        tuple[Tensor, Tensor]: shape (bins, 4 samples) each, bins box by box and row by row: the
+        cells, counted over all images of the level, and their weights.
     """
-    n_images, channels, height, width = features.shape
-    (size_y, size_x), (n_y, n_x) = output_size, n_samples_yx
+    (size_y, size_x), (n_y, n_x), (height, width) = output_size, n_samples_yx, level_size
     y, y_weights = sample_axis(starts_yx[:, 0], sizes_yx[:, 0], size_y, n_y, length=height)
     x, x_weights = sample_axis(starts_yx[:, 1], sizes_yx[:, 1], size_x, n_x, length=width)
     # axes: box, bin along y, bin along x, sample along y, sample along x
     cells = (images[:, None, None] * height + y)[:, :, None, :, None] * width
     cells = cells + x[:, None, :, None, :]
     weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
-    sums = functional.embedding_bag(
-        cells.reshape(-1, 4 * n_y * n_x),
-        features.permute(0, 2, 3, 1).reshape(n_images * height * width, channels),
+    n_corners = 4 * n_y * n_x
+    return cells.reshape(-1, n_corners), weights.reshape(-1, n_corners)
+
+
+def sum_samples(features, samples):
+    """
+    Weighted sums of cells, over a whole level at once: each call costs a gradient of its size.
+
+    Args:
+        features (Tensor): shape (N, C, H, W).
+        samples (list[tuple[Tensor, Tensor]]): as :func:`place_samples` gives them.
+
+    Returns:
+        Tensor: shape (bins, C), in the precision of the features.
+    """
+    lengths = [cells.new_full(cells.shape[:1], cells.shape[1]) for cells, _ in samples]
+    ends = torch.cat(lengths).cumsum(dim=0, dtype=torch.int32)
+    return functional.embedding_bag(
+        torch.cat([cells.flatten() for cells, _ in samples]),
+        features.permute(0, 2, 3, 1).flatten(0, 2),
+        functional.pad(ends[:-1], (1, 0)),
         mode="sum",
-        per_sample_weights=weights.reshape(-1, 4 * n_y * n_x).to(features.dtype),
+        per_sample_weights=torch.cat([weights.flatten() for _, weights in samples]).to(
+            features.dtype
+        ),
     )
-    return sums.reshape(len(images), size_y, size_x, channels)
 
 
 def sample_axis(starts, sizes, n_bins, n_samples, *, length):
@@ -144,7 +172,7 @@ def sample_axis(starts, sizes, n_bins, n_samples, *, length):
     # Up to one cell outside, a sample has the border's value; farther out it counts as zero.
     share = ((places >= -1) & (places <= length)) / n_samples
     places = places.clamp(0, length - 1)
-    lower = places.long()
+    lower = places.int()
     upper = (lower + 1).clamp(max=length - 1)
     fraction = places - lower
     weights = torch.cat([(1 - fraction) * share, fraction * share], dim=2)
