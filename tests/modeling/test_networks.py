@@ -131,6 +131,8 @@ def test_detections_are_as_many_as_the_area_allows(slim_model, monkeypatch):
 
 def random_features(model, images):
     """Unlike those of a random network, none give two proposals the same score."""
+    # Nor does the layer that sees them: after ReLU a cell can be all zeros.
+    model.proposal_generator.rpn_head.conv.activation = torch.nn.Tanh()
     return {name: torch.randn_like(one) for name, one in model.backbone(images.tensor).items()}
 
 
