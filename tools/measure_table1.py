@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from table1 import PAPERS, Figure, Result, Training, read_command, write_result
+from table1 import PAPERS
+from table1_results import Figure, Result, Training, read_command, write_result
 
 from steatosis_d2.data.coco import read_coco
 from steatosis_d2.errors import exit_cleanly

@@ -13,19 +13,17 @@ example:
 
 import argparse
 import csv
-import json
-import shlex
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from table1_intervals import arrange_methods, estimate, estimate_difference
+from table1_results import read_command, read_results
 from tabulate import tabulate
 
-from steatosis_d2.errors import InputError, exit_cleanly
+from steatosis_d2.errors import exit_cleanly
 from steatosis_d2.evaluation.tables import TABLE_1_COLUMNS
-from steatosis_d2.files import replace_when_done, write_json
-from steatosis_d2.statistics.bootstrap import LEVEL, bootstrap_interval
+from steatosis_d2.files import replace_when_done
 
 
 @dataclass(frozen=True)
@@ -100,104 +98,6 @@ PAPERS = {
 }
 
 
-@dataclass(frozen=True)
-class Training:
-    """
-    A training that is done.
-
-    Attributes:
-        seed (int): that it was begun with.
-        steps (int): how many it took.
-        hours (float): that they took.
-        machine (str): on which.
-        command (str): by which.
-        conditions (dict): what figures depend on -> how it was.
-    """
-
-    seed: int
-    steps: int
-    hours: float
-    machine: str
-    command: str
-    conditions: dict
-
-
-@dataclass(frozen=True)
-class Figure:
-    """
-    A figure of one test set, and what each image adds to it.
-
-    Attributes:
-        value (float): itself.
-        part, whole (list or None): a number for each image; their sums' ratio is the figure. None
-            for COCO AP, which is no such ratio.
-    """
-
-    value: float
-    part: list[float] | None
-    whole: list[float] | None
-
-
-@dataclass(frozen=True)
-class Result:
-    """
-    What one training, or a method that needs none, has reached.
-
-    Attributes:
-        method (str): what its row is called.
-        training (Training or None): how it was trained.
-        figures (dict): test set -> heading -> :class:`Figure`.
-        images (dict): test set -> names of its images.
-    """
-
-    method: str
-    training: Training | None
-    figures: dict
-    images: dict
-
-
-@dataclass(frozen=True)
-class Method:
-    """
-    A row of the table: a method's results on one test set.
-
-    Attributes:
-        name (str): what the row is called.
-        figures (list[dict]): heading -> :class:`Figure`, one dict a training.
-        trainings (list[Training]): the trainings; none of what was not trained.
-    """
-
-    name: str
-    figures: list[dict]
-    trainings: list[Training]
-
-    def values(self, heading):
-        """A figure's value by each training: ndarray."""
-        return np.array([of_training[heading].value for of_training in self.figures])
-
-    def shares(self, heading):
-        """What the images add to a figure, by each training: list[tuple], or None."""
-        figures = [of_training[heading] for of_training in self.figures]
-        if any(figure.part is None for figure in figures):
-            return None
-        return [(np.asarray(figure.part), np.asarray(figure.whole)) for figure in figures]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """
-    A mean over seeds, or a difference of two.
-
-    Attributes:
-        value (float): itself.
-        over_seeds, over_images (tuple): its 95% intervals; NaN where it has none.
-    """
-
-    value: float
-    over_seeds: tuple[float, float]
-    over_images: tuple[float, float]
-
-
 def main():
     """Put the results together, write two files and show one of them."""
     arguments = parse_arguments()
@@ -218,166 +118,6 @@ def parse_arguments():
     parser.add_argument("results", type=Path, metavar="RESULTS", help="folder of *.json")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where to write")
     return parser.parse_args()
-
-
-def write_result(folder, result):
-    """Write a result into a folder, under a name of its own."""
-    seed = f"_seed-{result.training.seed}" if result.training else ""
-    write_json(folder / f"{result.method}{seed}.json", asdict(result))
-
-
-def read_results(folder):
-    """
-    All results of a folder.
-
-    Returns:
-        list[Result]: those that were trained by seeds that every network has, and all others.
-
-    Raises:
-        InputError: no seed is common to all networks, trainings of one differ in more than the
-            seed, or results are of different images.
-    """
-    results = [_read_result(file) for file in sorted(folder.glob("*.json"))]
-    seeds = {}
-    for result in results:
-        if result.training:
-            seeds.setdefault(result.method, set()).add(result.training.seed)
-    common = set.intersection(*seeds.values()) if seeds else set()
-    if not common:
-        raise InputError(
-            f"'{folder}' has no seed by which every network is trained; run "
-            "tools/reproduce_table1.sh to its end."
-        )
-    for result in results:
-        if result.images != results[0].images:
-            raise InputError(
-                f"in '{folder}' {result.method} was measured on other images than "
-                f"{results[0].method}; put results of the same images together."
-            )
-    conditions: dict[str, dict] = {}
-    for result in results:
-        if result.training:
-            here = result.training.conditions
-            if conditions.setdefault(result.method, here) != here:
-                raise InputError(
-                    f"in '{folder}' the trainings of {result.method} differ in more than the seed; "
-                    "put trainings of one recipe together."
-                )
-    return [one for one in results if one.training is None or one.training.seed in common]
-
-
-def _read_result(path):
-    content = json.loads(path.read_text(encoding="utf-8"))
-    training = content["training"] and Training(**content["training"])
-    figures = {
-        test_set: {heading: Figure(**figure) for heading, figure in of_set.items()}
-        for test_set, of_set in content["figures"].items()
-    }
-    return Result(content["method"], training, figures, content["images"])
-
-
-def read_command(folder):
-    """The command whose words a folder's ``command.txt`` holds, one a line, as it is typed."""
-    words = (folder / "command.txt").read_text(encoding="utf-8").splitlines()
-    return " ".join(f'"{word}"' if shlex.quote(word) != word else word for word in words)
-
-
-def arrange_methods(results, test_set):
-    """The rows of a test set: what has no network, what ships, what was trained, by depth."""
-    names = sorted({result.method for result in results}, key=_place)
-    methods = []
-    for name in names:
-        of_name = [result for result in results if result.method == name]
-        of_name.sort(key=lambda result: result.training.seed if result.training else 0)
-        methods.append(
-            Method(
-                name,
-                [result.figures[test_set] for result in of_name],
-                [result.training for result in of_name if result.training],
-            )
-        )
-    return methods
-
-
-def _place(name):
-    """A key to sort methods by."""
-    _, is_network, depth = name.partition("ResNet-")
-    return (2, int(depth), "") if is_network else (int(name == "starter"), 0, name)
-
-
-def estimate(method, heading):
-    """A figure of one method, with its intervals."""
-    values = method.values(heading)
-    return Estimate(
-        float(values.mean()),
-        interval_over_seeds(values),
-        interval_over_images(method.shares(heading)),
-    )
-
-
-def estimate_difference(method, other, heading):
-    """
-    How much higher a figure is than another method's, with the intervals of that.
-
-    Trainings of one seed see the same images in the same order, and all are measured on the same:
-    so both intervals are of paired differences.
-    """
-    differences = method.values(heading) - other.values(heading)
-    return Estimate(
-        float(differences.mean()),
-        interval_over_seeds(differences),
-        interval_over_images(method.shares(heading), minus=other.shares(heading)),
-    )
-
-
-def interval_over_seeds(values):
-    """
-    95% interval of a mean of normally distributed values (Student's t).
-
-    Args:
-        values (ndarray): float, shape (n,).
-
-    Returns:
-        tuple[float, float]: NaN for a single value.
-    """
-    if len(values) < 2:
-        return np.nan, np.nan
-    quantile = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)
-    margin = quantile * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - margin), float(values.mean() + margin)
-
-
-def interval_over_images(shares, *, minus=()):
-    """
-    95% interval of a figure by a bootstrap over images, the same ones for every training.
-
-    Args:
-        shares (list or None): part and whole of each training, as :class:`Figure` has them; the
-            figure is the mean of their ratios. None where it is no ratio.
-        minus (list): the same of what is taken away from it.
-
-    Returns:
-        tuple[float, float]: NaN for a single image, and without shares.
-    """
-    if shares is None or len(shares[0][0]) < 2:
-        return np.nan, np.nan
-    samples = [counts for share in (*shares, *minus) for counts in share]
-    end = 2 * len(shares)
-
-    def statistic(*drawn):
-        value = mean_ratio(drawn[:end])
-        return value - mean_ratio(drawn[end:]) if minus else value
-
-    return bootstrap_interval(statistic, *samples)
-
-
-def mean_ratio(counts):
-    """Mean over trainings of the ratio of two sums over images, given in turn: shape (..., n)."""
-    ratios = [
-        part.sum(axis=-1) / whole.sum(axis=-1)
-        for part, whole in zip(counts[::2], counts[1::2], strict=True)
-    ]
-    return np.mean(ratios, axis=0)
 
 
 def format_page(paper, test_sets, typed):
@@ -463,9 +203,14 @@ def format_intervals(paper, methods):
 
 
 def describe_depth(paper, methods):
-    """One sentence: how much better the deepest network is than the shallowest, and how surely."""
-    shallowest, *_, deepest = [method for method in methods if method.trainings]
-    difference = estimate_difference(deepest, shallowest, paper.decisive)
+    """One sentence: what each network has more than the shallowest, and how surely."""
+    shallowest, *deeper = [method for method in methods if method.trainings]
+    gains = "; ".join(_describe_gain(paper, method, shallowest) for method in deeper)
+    return f"What depth brought, in {paper.decisive} against {shallowest.name}: {gains}."
+
+
+def _describe_gain(paper, method, shallowest):
+    difference = estimate_difference(method, shallowest, paper.decisive)
     intervals = {"over seeds": difference.over_seeds, "over images": difference.over_images}
     known = {kind: interval for kind, interval in intervals.items() if not np.isnan(interval[0])}
     if known:
@@ -476,10 +221,7 @@ def describe_depth(paper, methods):
         )
     else:
         verdict = "one seed and one image cannot tell that from chance"
-    return (
-        f"What depth brought: {deepest.name} has {100 * difference.value:+.1f} points of "
-        f"{paper.decisive} against {shallowest.name} ({verdict})."
-    )
+    return f"{method.name} {100 * difference.value:+.1f} points ({verdict})"
 
 
 def format_conditions(paper, trainings):

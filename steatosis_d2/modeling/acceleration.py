@@ -9,7 +9,7 @@ from torch import nn
 
 from steatosis_d2.modeling.quantization import dense_branch_of, quantize
 from steatosis_d2.modeling.roi_heads import SteatosisROIHeads
-from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
+from steatosis_d2.modeling.roi_pooler import pool_channels_last
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 # Detections that go through the mask head together, and the multiple to which the rest is filled.
@@ -122,12 +122,6 @@ def cast_output(precision, _module, _inputs, output):
     if isinstance(output, torch.Tensor):
         return output.to(precision)
     return tuple([tensor.to(precision) for tensor in tensors] for tensors in output)
-
-
-def pool_channels_last(heads):
-    """Put ROIAlign for channels-last features in the place of Detectron2's."""
-    heads.box_pooler = ChannelsLastROIPooler.like(heads.box_pooler)
-    heads.mask_pooler = ChannelsLastROIPooler.like(heads.mask_pooler)
 
 
 def split_mask_head(mask_head):

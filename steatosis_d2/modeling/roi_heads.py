@@ -9,7 +9,7 @@ from detectron2.structures import Boxes, Instances
 from steatosis_d2.data.class_names import list_categories
 from steatosis_d2.modeling.dense_branch import DENSE, enlarge_boxes, temper_scores
 from steatosis_d2.modeling.limits import scale_with_area
-from steatosis_d2.modeling.roi_pooler import ChannelsLastROIPooler
+from steatosis_d2.modeling.roi_pooler import pool_channels_last
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -31,9 +31,7 @@ class SteatosisROIHeads(StandardROIHeads):
         """
         super().__init__(**kwargs)
         self.mask_box_scale = mask_box_scale
-        self.box_pooler = ChannelsLastROIPooler.like(self.box_pooler)
-        if self.mask_on:
-            self.mask_pooler = ChannelsLastROIPooler.like(self.mask_pooler)
+        pool_channels_last(self)
 
     @classmethod
     def from_config(cls, cfg, input_shape):

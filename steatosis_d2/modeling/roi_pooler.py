@@ -9,6 +9,18 @@ from detectron2.modeling.poolers import (
 from torch.nn import functional
 
 
+def pool_channels_last(heads):
+    """
+    Put ROIAlign for channels-last features in the place of Detectron2's.
+
+    Args:
+        heads (StandardROIHeads): changed in place.
+    """
+    heads.box_pooler = ChannelsLastROIPooler.like(heads.box_pooler)
+    if heads.mask_on:
+        heads.mask_pooler = ChannelsLastROIPooler.like(heads.mask_pooler)
+
+
 class ChannelsLastROIPooler(ROIPooler):
     """
     Detectron2's ``ROIPooler`` (ROIAlign), faster on a processor; on a GPU it is Detectron2's own.

@@ -14,6 +14,8 @@ import measure_table1
 import numpy as np
 import pytest
 import table1
+import table1_intervals
+import table1_results
 
 from steatosis_d2.data.coco import annotation_record, image_record
 from steatosis_d2.errors import InputError
@@ -148,15 +150,15 @@ def test_other_settings_in_one_folder_are_refused(tmp_path):
 
 def test_interval_over_seeds_is_students():
     """Mean 2, standard deviation 1, 2 degrees of freedom: 4.3027 / sqrt(3) to either side."""
-    low, high = table1.interval_over_seeds(np.array([1.0, 2.0, 3.0]))
+    low, high = table1_intervals.interval_over_seeds(np.array([1.0, 2.0, 3.0]))
     assert (low, high) == pytest.approx((2 - 2.48414, 2 + 2.48414), abs=1e-5)
-    assert np.isnan(table1.interval_over_seeds(np.array([0.7]))).all()
+    assert np.isnan(table1_intervals.interval_over_seeds(np.array([0.7]))).all()
 
 
 def test_interval_over_images_is_that_of_a_mean():
     """40 images, each with 10 truths of which 0 to 9 are found: mean 0.45, its error 0.046."""
     found = np.tile(np.arange(10.0), 4)
-    low, high = table1.interval_over_images([(found, np.full(40, 10.0))])
+    low, high = table1_intervals.interval_over_images([(found, np.full(40, 10.0))])
     error = 0.1 * found.std() / np.sqrt(40)
     assert (low, high) == pytest.approx((0.45 - 1.96 * error, 0.45 + 1.96 * error), abs=0.01)
 
@@ -165,22 +167,22 @@ def test_interval_over_images_of_several_seeds_draws_the_same_images_for_all():
     """Where one training finds what the other misses, the mean is 0.5 on whatever images."""
     found, truths = np.tile([0.0, 1.0], 10), np.ones(20)
     shares = [(found, truths), (1 - found, truths)]
-    assert table1.interval_over_images(shares) == pytest.approx((0.5, 0.5))
+    assert table1_intervals.interval_over_images(shares) == pytest.approx((0.5, 0.5))
 
 
 def test_interval_of_a_difference_is_of_pairs():
     """A network that finds half of what the other finds on every image: no image says otherwise."""
     truths = np.full(12, 8.0)
     shares, other = [(np.full(12, 4.0), truths)], [(np.full(12, 2.0), truths)]
-    assert table1.interval_over_images(shares, minus=other) == pytest.approx((0.25, 0.25))
+    assert table1_intervals.interval_over_images(shares, minus=other) == pytest.approx((0.25, 0.25))
     uneven = np.arange(12.0)
-    same = table1.interval_over_images([(uneven, truths)], minus=[(uneven, truths)])
+    same = table1_intervals.interval_over_images([(uneven, truths)], minus=[(uneven, truths)])
     assert same == pytest.approx((0, 0))
 
 
 @pytest.mark.parametrize("shares", [None, [(np.ones(1), np.ones(1))]])
 def test_one_image_and_coco_ap_have_no_interval(shares):
-    assert np.isnan(table1.interval_over_images(shares)).all()
+    assert np.isnan(table1_intervals.interval_over_images(shares)).all()
 
 
 def draw(corners_by_image):
@@ -222,7 +224,7 @@ def test_shares_of_all_images_are_the_figure(figure, evaluation):
 
 
 def training(seed):
-    return table1.Training(
+    return table1_results.Training(
         seed=seed, steps=100, hours=seed / 2, machine="cores: 2", command="python", conditions={}
     )
 
@@ -239,7 +241,7 @@ def method(name, *found, truth=TRUTH, images=4):
     evaluations = [evaluate(one, truth) for one in found]
     for one in evaluations:
         del one.images[images:]
-    return table1.Method(name, [take_figures(one) for one in evaluations], trainings)
+    return table1_intervals.Method(name, [take_figures(one) for one in evaluations], trainings)
 
 
 def test_row_is_the_mean_over_seeds():
@@ -267,11 +269,11 @@ def test_csv_has_each_seed_and_the_mean_with_its_ends(tmp_path):
 
 def test_depth_is_judged_by_pairs_of_trainings():
     shallow, deep = method("A", FOUND, FOUND), method("B", FOUND_MORE, FOUND_MORE)
-    difference = table1.estimate_difference(deep, shallow, "F1")
+    difference = table1_intervals.estimate_difference(deep, shallow, "F1")
     assert difference.value == pytest.approx(6 / 7 - 4 / 6)
     assert difference.over_seeds == pytest.approx((difference.value,) * 2)
     text = table1.describe_depth(table1.PAPERS["liver"], [shallow, deep])
-    assert "B has +19.0 points of F1 against A (95% interval over seeds 19.0 to 19.0" in text
+    assert "in F1 against A: B +19.0 points (95% interval over seeds 19.0 to 19.0" in text
 
 
 def test_one_seed_and_one_image_have_no_interval():
@@ -303,7 +305,7 @@ def test_hours_count_what_was_done_twice_once(tmp_path):
 def result(name, seed=None, images=("1.png",)):
     figures = {"val": take_figures(evaluate(FOUND))}
     trained = training(seed) if seed else None
-    return table1.Result(name, trained, figures, {"val": list(images)})
+    return table1_results.Result(name, trained, figures, {"val": list(images)})
 
 
 def test_results_survive_their_files_and_only_seeds_of_every_network_count(tmp_path):
@@ -312,33 +314,33 @@ def test_results_survive_their_files_and_only_seeds_of_every_network_count(tmp_p
         result("ResNet-41", 2), result("ResNet-50", 2), result("ResNet-101", 2),
     ]  # fmt: skip
     for one in (*kept, result("ResNet-50", 1), result("ResNet-101", 3)):
-        table1.write_result(tmp_path, one)
-    results = table1.read_results(tmp_path)
+        table1_results.write_result(tmp_path, one)
+    results = table1_results.read_results(tmp_path)
     assert sorted(results, key=lambda one: one.method) == sorted(kept, key=lambda one: one.method)
-    methods = table1.arrange_methods(results, "val")
+    methods = table1_intervals.arrange_methods(results, "val")
     assert [one.name for one in methods] == [one.method for one in kept]
     assert [len(one.trainings) for one in methods] == [0, 0, 1, 1, 1]
 
     (tmp_path / "ResNet-41_seed-2.json").unlink()
-    table1.write_result(tmp_path, result("ResNet-41", 4))
+    table1_results.write_result(tmp_path, result("ResNet-41", 4))
     with pytest.raises(InputError, match="no seed by which every network is trained"):
-        table1.read_results(tmp_path)
+        table1_results.read_results(tmp_path)
 
 
 def test_results_of_different_images_are_refused(tmp_path):
-    table1.write_result(tmp_path, result("ResNet-41", 1))
-    table1.write_result(tmp_path, result("ResNet-50", 1, images=["2.png"]))
+    table1_results.write_result(tmp_path, result("ResNet-41", 1))
+    table1_results.write_result(tmp_path, result("ResNet-50", 1, images=["2.png"]))
     with pytest.raises(InputError, match="ResNet-50 was measured on other images than ResNet-41"):
-        table1.read_results(tmp_path)
+        table1_results.read_results(tmp_path)
 
 
 def test_trainings_of_different_recipes_are_refused(tmp_path):
-    table1.write_result(tmp_path, result("ResNet-41", 1))
+    table1_results.write_result(tmp_path, result("ResNet-41", 1))
     other = result("ResNet-41", 2)
     other.training.conditions["steps"] = "9 of 4 crops of 256 px"
-    table1.write_result(tmp_path, other)
+    table1_results.write_result(tmp_path, other)
     with pytest.raises(InputError, match="ResNet-41 differ in more than the seed"):
-        table1.read_results(tmp_path)
+        table1_results.read_results(tmp_path)
 
 
 def test_unfinished_trainings_are_not_measured(tmp_path):
