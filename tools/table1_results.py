@@ -122,5 +122,8 @@ def _read_result(path):
 
 def read_command(folder):
     """The command whose words a folder's ``command.txt`` holds, one a line, as it is typed."""
-    words = (folder / "command.txt").read_text(encoding="utf-8").splitlines()
+    file = folder / "command.txt"
+    if not file.is_file():
+        raise InputError(f"'{folder}' has no command.txt; copy it there with the results.")
+    words = file.read_text(encoding="utf-8").splitlines()
     return " ".join(f'"{word}"' if shlex.quote(word) != word else word for word in words)

@@ -37,6 +37,7 @@ def test_groups_are_measured_alone(measure, group):
     figures = measure("--only", group)
     assert {figure["stage"] for figure in figures} == {group}
     assert all(figure["value"] > 0 for figure in figures)
+    assert "stock" not in " ".join(contenders(figures, group)), "nobody asked for a comparison"
 
 
 @pytest.mark.slow
@@ -60,11 +61,6 @@ def test_network_is_measured_stage_by_stage_on_the_users_tile(measure, tmp_path)
         floating = {"ours in bfloat16", "ours in float32"}
         assert contenders(figures, stage) == {"ours", "stock", *floating}
     assert "roofline" in {figure["stage"] for figure in figures}
-
-
-@pytest.mark.slow
-def test_without_comparison_only_ours_is_measured(measure):
-    assert contenders(measure("--only", "masks"), "masks") == {"ours"}
 
 
 def test_tile_that_is_missing_is_named(run_script, tmp_path):

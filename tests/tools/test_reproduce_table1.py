@@ -327,6 +327,11 @@ def test_results_survive_their_files_and_only_seeds_of_every_network_count(tmp_p
         table1_results.read_results(tmp_path)
 
 
+def test_results_without_the_command_that_made_them_are_refused(tmp_path):
+    with pytest.raises(InputError, match="has no command.txt"):
+        table1_results.read_command(tmp_path)
+
+
 def test_results_of_different_images_are_refused(tmp_path):
     table1_results.write_result(tmp_path, result("ResNet-41", 1))
     table1_results.write_result(tmp_path, result("ResNet-50", 1, images=["2.png"]))
