@@ -328,7 +328,7 @@ def test_results_survive_their_files_and_only_seeds_of_every_network_count(tmp_p
 
 
 def test_results_without_the_command_that_made_them_are_refused(tmp_path):
-    with pytest.raises(InputError, match="has no command.txt"):
+    with pytest.raises(InputError, match=r"has no command\.txt"):
         table1_results.read_command(tmp_path)
 
 
