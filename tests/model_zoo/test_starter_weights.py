@@ -16,6 +16,7 @@ from PIL import Image
 
 from steatosis_d2 import model_zoo
 from steatosis_d2.data.synthetic import Anatomy, Look, SyntheticLiver
+from steatosis_d2.engine.checkpoint import VALIDATION_KEY, read_note
 from steatosis_d2.evaluation.matching import match_instances, sparse_iou
 from steatosis_d2.evaluation.metrics import instance_metrics
 from steatosis_d2.inference.models import MaskRCNNChoice
@@ -52,6 +53,20 @@ def test_file_is_small_and_its_card_tells_which_it_is(config):
     card = weights.with_suffix(".md").read_text()
     assert hashlib.sha256(weights.read_bytes()).hexdigest() in card
     assert "Not a medical device" in card
+
+
+def test_reports_state_the_errors_that_the_card_states():
+    weights = Path(model_zoo.get_weights(STARTER))
+    header, *rows = [
+        [cell.strip() for cell in line.split("|")]
+        for line in weights.with_suffix(".md").read_text().splitlines()
+        if line.startswith(("| tiles | | F1", "| Torino val"))
+    ]
+    [row] = rows
+    noted = read_note(weights, VALIDATION_KEY)
+    assert f"{noted['of']}, {noted['images']} tiles" in row[1]
+    assert f"{noted['count_error']:.2g}" == row[header.index("count error")]
+    assert f"{noted['fat_area_error_points']:.2g}" == row[header.index("fat-area error, points")]
 
 
 @pytest.mark.slow
