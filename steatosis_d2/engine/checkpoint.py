@@ -1,6 +1,5 @@
 """Checkpoints that run no code when they are read, and are whole or not there."""
 
-import json
 import pickle
 from pathlib import Path
 from urllib.error import URLError
@@ -31,26 +30,19 @@ VALIDATION_KEY = "validation"
 
 def read_note(weights, key):
     """
-    What a checkpoint says beside its weights, or a file beside it: ``x.notes.json`` of ``x.pth``.
-
-    The weights that ship have such a file, since figures change more often than weights.
+    What a checkpoint says beside its weights.
 
     Args:
         weights (str): checkpoint, or an address.
         key (str): name of the entry.
 
     Returns:
-        object: None where there is no such entry, or the checkpoint is a pickle, which is not
-        opened for this.
+        object: None where it has no such entry, or is a pickle, which is not opened for this.
     """
-    path = Path(PathManager.get_local_path(str(weights)))
-    if path.suffix == ".pkl":
+    path = PathManager.get_local_path(str(weights))
+    if Path(path).suffix == ".pkl":
         return None
-    notes = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    beside = path.with_suffix(".notes.json")
-    if key not in notes and beside.is_file():
-        notes = json.loads(beside.read_text(encoding="utf-8"))
-    return notes.get(key)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(key)
 
 
 class SafeCheckpointer(DetectionCheckpointer):

@@ -13,7 +13,7 @@ _WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 _SHIPPED_WEIGHTS = {
     "liver/starter.yaml": (
         "liver_starter.pth",
-        "ca68f06660469119def3959aee5f4ccfca78618998cbe24eae686b144d8754fa",
+        "38461e438b81882052990be6ad61aae3358e5b7749a9db4e1e7c2635d9824bd3",
     ),
     "nucleus/starter.yaml": (
         "nucleus_starter.pth",

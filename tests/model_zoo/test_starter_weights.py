@@ -64,7 +64,7 @@ def test_reports_state_the_errors_that_the_card_states():
     ]
     [row] = rows
     noted = read_note(weights, VALIDATION_KEY)
-    assert f"{noted['of']}, {noted['images']} tiles" in row[1]
+    assert f"{noted['images']} tiles" in row[1]
     assert f"{noted['count_error']:.2g}" == row[header.index("count error")]
     assert f"{noted['fat_area_error_points']:.2g}" == row[header.index("fat-area error, points")]
 
