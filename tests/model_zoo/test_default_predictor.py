@@ -95,6 +95,7 @@ def test_fast_copy_follows_the_weights(slim_cfg):
     predictor = DefaultPredictor(slim_cfg)
     image = np.random.default_rng(1).integers(0, 256, (96, 80, 3), np.uint8)
     before = predictor(image)["instances"].scores
+    assert len(before)
     state = {name: value.clone() for name, value in predictor.model.state_dict().items()}
     changed = dict(state)
     changed["roi_heads.box_predictor.cls_score.weight"] = (
