@@ -165,8 +165,8 @@ def test_what_experts_mend_on_slides_makes_the_network_better(tmp_path, serve, o
     run_command("screen", "merge", labels, "--output", screened)
     words = (
         "finetune", screened, "--images", slides, "--output", output, "--rejected", "background",
-        "--judging-share", 0.34, "--steps", 40, "--set", "INPUT.CROP.SIZE", "[256, 256]",
-        "--set", "SOLVER.IMS_PER_BATCH", 2, "--set", "TEST.EVAL_PERIOD", 40,
+        "--judging-share", 0.34, "--steps", 80, "--set", "INPUT.CROP.SIZE", "[256, 256]",
+        "--set", "SOLVER.IMS_PER_BATCH", 2, "--set", "TEST.EVAL_PERIOD", 80,
         "--set", "DATALOADER.NUM_WORKERS", 0,
     )  # fmt: skip
     told = run_command(*words)

@@ -23,6 +23,7 @@ from steatosis_d2.evaluation.figures import evaluate_pairs
 from steatosis_d2.evaluation.image_pairs import pair_images
 from steatosis_d2.files import write_json
 from steatosis_d2.instances.rle import encode_mask
+from steatosis_d2.model_zoo import get_config
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "reproduce_table1.sh"
 PATIENCE_S = 300
@@ -55,7 +56,7 @@ def kill_at(process, file):
 def test_smoke_is_killed_goes_on_and_measures_as_evaluate_does(tmp_path, run_script):
     output, log = tmp_path / "table 1", tmp_path / "log.txt"
     first, second = (output / f"R-{depth}" / "seed-1" for depth in (41, 50))
-    kill_at(start("liver", output, log=log), second / "model_0000003.pth")
+    kill_at(start("liver", output, log=log), second / "last_checkpoint")  # of step 4
     finished = (first / "inference" / "predictions.json").stat().st_mtime_ns
     assert not (second / "inference").exists()
 
@@ -88,9 +89,10 @@ def test_smoke_is_killed_goes_on_and_measures_as_evaluate_does(tmp_path, run_scr
     truth = output / "datasets" / "liver_synthetic" / "annotations" / "instances_val.json"
     predictions = Path("inference", "predictions.json")
     metrics = tmp_path / "metrics.json"
+    starter = get_config("liver/starter.yaml").MODEL.ROI_HEADS.SCORE_THRESH_TEST
     for threshold, files in (
-        ("0.5", {"starter": output / "starter" / predictions}),
-        ("0", classical | {"ResNet-41": first / predictions, "ResNet-50": second / predictions}),
+        (starter, {"starter": output / "starter" / predictions}),
+        (0, classical | {"ResNet-41": first / predictions, "ResNet-50": second / predictions}),
     ):
         named = [f"{name}={file}" for name, file in files.items()]
         done = run_script(
