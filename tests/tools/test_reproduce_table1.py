@@ -107,16 +107,17 @@ def test_smoke_is_killed_goes_on_and_measures_as_evaluate_does(tmp_path, run_scr
                 assert float(rows[name][figure]) == of_method[group][figure], (name, figure)
 
 
-def test_the_published_table_is_that_of_its_results(tmp_path, run_script):
+@pytest.mark.parametrize(("table", "title"), [("liver", "Liver"), ("nucleus", "Nuclei")])
+def test_the_published_table_is_that_of_its_results(table, title, tmp_path, run_script):
     root = SCRIPT.parents[1]
-    done = run_script("tools/table1.py", "liver", root / "docs/table1/liver", "--output", tmp_path)
+    done = run_script("tools/table1.py", table, root / "docs/table1" / table, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     with (tmp_path / "table.csv").open() as file:
         rows = {
             row["method"]: row for row in csv.DictReader(file) if row["test_set"].endswith("val")
         }
     text = (root / "configs" / "README.md").read_text()
-    lines = text[text.index("### Liver, `cpu`") :].split("**What depth brought")[0].splitlines()
+    lines = text[text.index(f"### {title}, `cpu`") :].split("**What depth brought")[0].splitlines()
     _, header, _, *published = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] in ("|", "#")
     ]
