@@ -17,7 +17,7 @@ _SHIPPED_WEIGHTS = {
     ),
     "nucleus/starter.yaml": (
         "nucleus_starter.pth",
-        "3c5ec20f159584944f58087c6b88eaca1fe7348304a1cebda6c8f70f4b0fbdc7",
+        "c16d1cec3de78ca749842c466bff2194ac5bacbe297000fb95d233332e5bee7f",
     ),
 }
 
