@@ -147,7 +147,7 @@ def test_run_killed_again_and_again_ends_like_an_unbroken_one(slide, tmp_path, r
     output = tmp_path / "killed"
     journal = output / ".segment" / "slide" / "journal"
     kills = 0
-    for attempt, delay_s in enumerate((0, 0.01, 0.03, 0.1, 0.3)):  # the last, in its final files
+    for attempt, delay_s in enumerate((0, 0.01, 0.03, 0.1, 0.3)):
         process = start(slide, output, *options, *(("--resume",) if attempt else ()))
         kills += stop_when_under_way(process, journal, signal.SIGKILL, delay_s=delay_s) < 0
         if attempt == 0:
